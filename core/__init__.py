@@ -1,0 +1,1 @@
+"""Types, contracts, policy, artifacts and runs: what every other package builds on."""

@@ -1,0 +1,98 @@
+"""What a trained run keeps of its router: weights as safetensors, predictions as Parquet; and how they come back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from routewright.core.calibrate import Affine
+from routewright.core.contracts import Router
+from routewright.core.files import write_atomic
+from routewright.core.run import load_manifest
+from routewright.core.types import Curve, Floats, InputError, Ints, Predictions, Strings
+
+WEIGHTS = "weights.safetensors"
+SCORES = "predictions.parquet"
+CURVES = "curve.parquet"
+
+
+def save_weights(folder: Path, router: Router, calibration: Affine) -> Path:
+    """router.* and calibration.* arrays in one safetensors file."""
+    from safetensors.numpy import save
+
+    state = {f"router.{name}": value for name, value in router.state().items()}
+    state |= {f"calibration.{name}": value for name, value in calibration.state().items()}
+    data = save({name: np.ascontiguousarray(value) for name, value in sorted(state.items())})
+    return write_atomic(folder / WEIGHTS, lambda stream: stream.write(data))
+
+
+def load_weights(folder: Path, router: Router) -> tuple[Router, Affine]:
+    """The fitted router and its calibration, into a fresh router of the same config."""
+    from safetensors.numpy import load_file
+
+    state = load_file(folder / WEIGHTS)
+    parts: dict[str, dict[str, np.ndarray]] = {"router": {}, "calibration": {}}
+    for name, value in state.items():
+        owner, _, key = name.partition(".")
+        parts[owner][key] = value
+    return router.load(parts["router"]), Affine.load(parts["calibration"])
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The calibrated predictions behind a run's metrics: id[t], fold[t], quality and cost (t, m), and the fitted controls' (t, m) each."""
+
+    id: Strings
+    fold: Ints
+    models: tuple[str, ...]
+    predictions: Predictions
+    rivals: Mapping[str, Floats]
+
+
+def save_scores(folder: Path, scores: Scores) -> Path:
+    """One row a judged query; columns quality:<model>, cost:<model>, <control>:<model>."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, Any] = {"id": scores.id.tolist(), "fold": scores.fold}
+    for kind, table in {"quality": scores.predictions.quality, "cost": scores.predictions.cost, **scores.rivals}.items():
+        columns |= {f"{kind}:{model}": table[:, j] for j, model in enumerate(scores.models)}
+    return write_atomic(folder / SCORES, lambda stream: pq.write_table(pa.table(columns), stream, compression="zstd"))
+
+
+def load_scores(folder: Path, models: tuple[str, ...]) -> Scores:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(folder / SCORES)
+    kinds = dict.fromkeys(name.split(":", 1)[0] for name in table.column_names if ":" in name)
+    read = {kind: np.stack([table.column(f"{kind}:{model}").to_numpy() for model in models], axis=1) for kind in kinds}
+    predictions = Predictions(read.pop("quality"), read.pop("cost"))
+    return Scores(np.array(table.column("id").to_pylist(), dtype=object), table.column("fold").to_numpy(), models, predictions, read)
+
+
+def save_curves(folder: Path, curves: Mapping[str, Curve], models: Sequence[str]) -> Path:
+    """curve.parquet: one row an operating point; columns curve, knob, cost (USD a query), quality, share:<model>."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    every = list(curves.values())
+    share = np.concatenate([curve.share for curve in every])
+    table: dict[str, Any] = {"curve": [name for name, curve in curves.items() for _ in curve.knob]}
+    table |= {name: np.concatenate([getattr(curve, name) for curve in every]) for name in ("knob", "cost", "quality")}
+    table |= {f"share:{model}": share[:, j] for j, model in enumerate(models)}
+    return write_atomic(folder / CURVES, lambda stream: pq.write_table(pa.table(table), stream, compression="zstd"))
+
+
+def open_run(path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """A finished training run's folder and verified manifest. Raises InputError for anything else."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputError(f"run {str(path)!r} is not there", expected="the folder that train.py printed last", found="no such folder")
+    manifest = load_manifest(folder)
+    if manifest["kind"] != "train":
+        raise InputError(f"{folder} is not a training run", expected="a run of train.py", found=f"a run of {manifest['kind']}.py")
+    return folder, manifest

@@ -1,0 +1,98 @@
+"""The contracts: what a router, a cascade, an encoder, a source and a signal must offer.
+
+Structural (Protocol): nothing has to be inherited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+
+from routewright.core.types import Battles, Bools, Floats, Ints, Outcomes, Predictions, Queries
+
+if TYPE_CHECKING:
+    import onnx
+
+STOP = -1  # what Cascade.step returns for a query whose answer is good enough
+
+State = dict[str, np.ndarray[Any, Any]]
+
+
+@runtime_checkable
+class Router(Protocol):
+    """Scores every model for a query, never chooses. __init__ takes keyword hyper-parameters and only stores them."""
+
+    supervision: str  # "outcomes" or "battles": what fit wants
+
+    def fit(self, train: Any, valid: Any = None, *, rng: np.random.Generator) -> Self:
+        """Learns from encoded Outcomes or Battles, as `supervision` says; learned names end in _. Same rng state, same result."""
+
+    def predict(self, queries: Queries) -> Predictions:
+        """quality[n,m] and cost[n,m] for encoded queries. The order of models is the training pool's."""
+
+    def state(self) -> State:
+        """Everything learned, as named arrays."""
+
+    def load(self, state: Mapping[str, np.ndarray[Any, Any]]) -> Self:
+        """The inverse of state()."""
+
+    def onnx(self) -> onnx.ModelProto:
+        """A graph from `embedding` float[N,d] to `quality` float[N,m] that scores as predict does (1e-4)."""
+
+
+@runtime_checkable
+class Cascade(Protocol):
+    """Asks model after model until an answer is good enough. Sees only what it has bought: a signal not bought is NaN."""
+
+    def fit(self, train: Outcomes, valid: Outcomes | None = None, *, rng: np.random.Generator) -> Self: ...
+
+    def state(self) -> State: ...
+
+    def load(self, state: Mapping[str, np.ndarray[Any, Any]]) -> Self: ...
+
+    def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
+        """next[n]: the model to call for each query, or STOP. called[n,m] says what was bought; signals are [n,m] with NaN elsewhere."""
+
+    def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats]) -> Ints:
+        """served[n]: whose answer is used, among those called."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Texts to unit vectors."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the vectors could: weights, tokenizer, length limit, pooling."""
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """[n,d] float32 with unit rows; cached on disk by content."""
+
+    def onnx(self) -> onnx.ModelProto:
+        """A graph from `input_ids` and `attention_mask` int64[N,T] to `embedding` float[N,d]."""
+
+    def tokenizer(self) -> str:
+        """The tokenizers library's JSON, with truncation set to what the graph was made for and padding off."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where outcomes or battles come from. Its YAML carries licence, citation, pinned revision and the sha256 of every file."""
+
+    def load(self) -> Outcomes | Battles: ...
+
+    def split(self) -> Sequence[str] | None:
+        """train, calibration or test for each query where the data bring a split of their own, else None."""
+
+    def provenance(self) -> dict[str, Any]:
+        """licence, citation, revision and files with their sha256, for the manifest."""
+
+
+@runtime_checkable
+class Signal(Protocol):
+    """How likely an answer is right, from the query, the answers and, where there are any, token logprobs."""
+
+    def score(self, query: Sequence[str], answers: Sequence[str], logprobs: Sequence[Sequence[float]] | None = None) -> Floats:
+        """[n] in [0,1]; higher means more likely right; NaN where it cannot tell."""

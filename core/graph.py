@@ -1,0 +1,167 @@
+"""Small ONNX graphs: a router's head written as text, joined behind an encoder, calibrated, run. onnx and onnxruntime are imported lazily.
+
+Every graph is built at one opset, the lowest that torch's exporter writes, so that a head and an encoder fit together as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routewright.core.types import Floats, InputError
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 18
+IR_VERSION = 10
+
+Array = NDArray[Any]
+
+
+def head(text: str, state: Mapping[str, Array]) -> onnx.ModelProto:
+    """A graph from `embedding` float[batch,d] to `quality` float[batch,m].
+
+    text: its nodes in ONNX's textual syntax (https://onnx.ai/onnx/repo-docs/Syntax.html), one assignment a line.
+    state: the learned arrays; those that the text names become initializers of that name, floats as float32, integers as int64.
+    width_ in it, where there, is d. Shapes are checked.
+    Raises InputError where the text does not parse, or names a tensor that nobody makes.
+    """
+    return _parse(text, state, source="embedding", width="dimension")
+
+
+def merge(encoder: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:
+    """Tokens to quality in one graph: the encoder's output `embedding` feeds the head's input of that name.
+
+    Inputs keep the encoder's names; the only output is `quality`. A head of another opset is converted to the encoder's.
+    Raises InputError where the encoder has no such output, or where the two differ in d.
+    """
+    names = [output.name for output in encoder.graph.output]
+    if "embedding" not in names:
+        raise InputError("an encoder graph has no embedding", expected="an output named embedding", found=", ".join(names))
+    made, wanted = _width(next(o for o in encoder.graph.output if o.name == "embedding")), _width(head.graph.input[0])
+    if made and wanted and made != wanted:
+        raise InputError(
+            "encoder and router do not fit together",
+            expected=f"{wanted} dimensions, as the router was fitted",
+            found=f"{made}",
+            mend="Export with the encoder that the router was trained with.",
+        )
+    return _join(encoder, head, ("embedding", "embedding"))
+
+
+def affine(head: onnx.ModelProto, scale: float, shift: Floats) -> onnx.ModelProto:
+    """The same graph with quality * scale + shift[m] behind it, as core/calibrate.py fits it."""
+    state = {"scale": np.array([scale]), "shift": np.asarray(shift)}
+    tail = _parse("scaled = Mul(score, scale)\nquality = Add(scaled, shift)", state, source="score", width="models")
+    return _join(head, tail, ("quality", "score"))
+
+
+def run(model: onnx.ModelProto, feeds: Mapping[str, Array], threads: int = 1) -> Array:
+    """The graph's first output for these inputs, by onnxruntime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, dict(feeds))[0])
+
+
+def _parse(text: str, state: Mapping[str, Array], *, source: str, width: str) -> onnx.ModelProto:
+    import onnx
+    from onnx import checker, numpy_helper, parser, shape_inference
+
+    header = f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}], producer_name: "routewright">'
+    whole = f"{header}\nrouter (float[batch, {width}] {source}) => (float[batch, models] quality) {{\n{text}\n}}"
+    try:
+        model = parser.parse_model(whole)
+    except parser.ParseError as error:
+        raise InputError("a router's graph does not parse", found=" ".join(str(error).split())) from None
+    used = {name for node in model.graph.node for name in node.input}
+    for name in sorted(used & set(state)):
+        array = np.asarray(state[name])
+        array = np.ascontiguousarray(array, dtype=np.float32 if array.dtype.kind == "f" else np.int64)
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    try:
+        checker.check_model(model, full_check=True)
+        inferred = shape_inference.infer_shapes(model, strict_mode=True)
+    except (checker.ValidationError, shape_inference.InferenceError) as error:
+        raise InputError("a router's graph is not valid", found=" ".join(str(error).split())) from None
+    model.graph.output[0].CopyFrom(inferred.graph.output[0])  # m in place of its symbol
+    if source == "embedding" and "width_" in state:
+        model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = int(state["width_"][0])
+    return onnx.ModelProto.FromString(model.SerializeToString())
+
+
+def _join(first: onnx.ModelProto, second: onnx.ModelProto, wire: tuple[str, str]) -> onnx.ModelProto:
+    """`first` feeding `second` through one wire. Inner names are prefixed, so that none can collide; inputs and `quality` keep theirs."""
+    from onnx import checker, compose
+
+    second = _convert(second, _opset(first))
+    one, two = _fresh_prefix(first), "head/"
+    inputs = [value.name for value in first.graph.input]
+    joined = compose.merge_models(
+        _at_ir(first, max(first.ir_version, second.ir_version)),
+        _at_ir(second, max(first.ir_version, second.ir_version)),
+        io_map=[wire],
+        inputs=[one + name for name in inputs],
+        outputs=[two + "quality"],
+        prefix1=one,
+        prefix2=two,
+        name="router",
+        producer_name="routewright",
+    )
+    _rename(joined.graph, {one + name: name for name in inputs} | {two + "quality": "quality"})
+    checker.check_model(joined, full_check=True)
+    return joined
+
+
+def _fresh_prefix(model: onnx.ModelProto) -> str:
+    """A prefix of its own for every join, so that joining twice cannot repeat a name."""
+    names = [name for node in model.graph.node for name in (*node.output, node.name)]
+    depth = [int(found[1]) for name in names if (found := re.match(r"part(\d+)/", name))]
+    return f"part{max(depth, default=-1) + 1}/"
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def _convert(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    if _opset(model) == opset:
+        return model
+    from onnx import version_converter
+
+    return version_converter.convert_version(model, opset)
+
+
+def _at_ir(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.ir_version = version
+    return copy
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Renames tensors wherever they stand, subgraphs included."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, names)
+
+
+def _width(value: onnx.ValueInfoProto) -> int:
+    """The last dimension of a tensor, 0 where the graph leaves it open."""
+    dims = value.type.tensor_type.shape.dim
+    return dims[-1].dim_value if dims else 0

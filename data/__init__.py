@@ -1,0 +1,1 @@
+"""Sources, tables, splits, encoders and audits: from upstream files to encoded outcomes."""

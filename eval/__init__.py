@@ -1,0 +1,1 @@
+"""How a router is judged: replay, exact curves, metrics, controls, statistics, verdict, report."""

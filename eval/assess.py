@@ -1,0 +1,314 @@
+"""Judges one set of predictions: curve, metrics, controls, operating points and verdict, as metrics.json holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from routewright.core import policy as policies
+from routewright.core.types import Bools, Curve, Floats, InputError, Outcomes, Predictions
+from routewright.eval import controls, curves, metrics, points, protocol, stats, verdict
+from routewright.eval.crossfit import Fitted
+from routewright.eval.ruler import FRACTIONS, Ruler
+
+PROTOCOLS = ("exact", "routellm")
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How to judge. policy: threshold, cost_aware or auto (threshold for a pair). clustered: resample groups, not queries."""
+
+    policy: str = "auto"
+    protocol: str = "exact"
+    replicates: int = 1000
+    clustered: bool = False
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise InputError("unknown protocol", expected="one of " + ", ".join(PROTOCOLS), found=repr(self.protocol))
+        if self.policy not in ("auto", *policies.POLICIES):
+            raise InputError("unknown policy", expected="auto or one of " + ", ".join(policies.POLICIES), found=repr(self.policy))
+        if self.replicates < 100:
+            raise InputError("too few bootstrap replicates", expected="at least 100", found=str(self.replicates))
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """metrics: what metrics.json holds. curves: by name, `router` first. replicates (B,): bootstrap values of the verdict's difference.
+
+    Two assessments of the same rows from equal generators share their resamples, so their replicates may be subtracted pair by pair.
+    """
+
+    metrics: dict[str, Any]
+    curves: dict[str, Curve]
+    replicates: Floats
+
+
+def assess(
+    name: str,
+    fitted: Fitted,
+    outcomes: Outcomes,
+    judging: Judging,
+    rng: np.random.Generator,
+    rivals: Mapping[str, Predictions],
+    *,
+    knobs: Mapping[str, float] | None = None,
+) -> Assessment:
+    """Judges `fitted` on its test rows of `outcomes`. rivals: the fitted controls' predictions for the same rows. knobs: operating points
+    that were chosen earlier, to be held to their promise; by default they are chosen on the fit's held-out rows.
+
+    Test queries that some model was not observed on are left out and counted (`n_unobserved`). Raises InputError where none is left,
+    or where the policy does not fit the pool.
+    """
+    table = outcomes.take(fitted.rows)
+    seen = table.observed()
+    if not seen.any():
+        raise InputError("no test query was observed on every model", expected="quality for all models on some queries", found="none")
+    table, predictions = table.take(seen), fitted.predictions.take(seen)
+    policy = judging.policy if judging.policy != "auto" else ("threshold" if len(table.pool) == 2 else "cost_aware")
+    ruler = Ruler(table, policy=policy, rng=rng, replicates=judging.replicates, clustered=judging.clustered)
+    withheld: dict[str, str] = {}
+    reason = verdict.gap_reason(*_pair(ruler), ruler.groups)
+    out = _described(ruler, policy, judging)
+    out["n_unobserved"] = int((~seen).sum())
+    sweep = ruler.sweep(predictions)
+    point, spread = ruler.measure(sweep)
+    out |= _headline(point, spread, withheld, reason, ruler)
+    out |= _quality_estimates(predictions, table, withheld)
+    out |= _singles(ruler)
+    out |= _ceiling(ruler, sweep, withheld)
+    shown, out["controls"] = _controls(ruler, {k: v.take(seen) for k, v in rivals.items()}, predictions, sweep, rng, reason)
+    out["verdict"] = verdict.judge(name, point["difference"], spread["difference"], clustered=judging.clustered, n=len(table))
+    out["operating_points"] = _operating_points(fitted, seen, outcomes, ruler, withheld, knobs)
+    if ruler.by_share:
+        out |= _published(predictions, ruler, out, judging, reason)
+    elif judging.protocol == "routellm":
+        raise InputError(
+            "protocol 'routellm' is for two models", expected="2 models", found=str(len(table.pool)), mend="Use protocol=exact."
+        )
+    out["withheld"] = withheld
+    return Assessment(out, {"router": sweep.curve()} | shown, spread["difference"])
+
+
+def _pair(ruler: Ruler) -> tuple[Floats, Floats]:
+    quality = ruler.outcomes.quality.astype(np.float64)
+    return quality[:, ruler.pair.weak], quality[:, ruler.pair.strong]
+
+
+def _described(ruler: Ruler, policy: str, judging: Judging) -> dict[str, Any]:
+    names = ruler.outcomes.pool.name
+    return {
+        "schema": SCHEMA,
+        "policy": policy if ruler.dollars else "threshold",
+        "protocol": judging.protocol,
+        "usage": ruler.outcomes.usage,
+        "axis": "share of strong calls" if ruler.by_share else "spend",
+        "weak": names[ruler.pair.weak],
+        "strong": names[ruler.pair.strong],
+        "n_test": len(ruler.outcomes),
+        "n_groups": len(set(ruler.outcomes.queries.group)),
+    }
+
+
+def _headline(
+    point: Mapping[str, float], spread: Mapping[str, Floats], withheld: dict[str, str], reason: str | None, ruler: Ruler
+) -> dict[str, Any]:
+    """APGR, CPT and dollars with intervals; what may not be quoted is null, with its reason in `withheld`."""
+    out: dict[str, Any] = {}
+    for key in ("apgr", "cpt50", "cpt80"):
+        out[key] = None if reason else point[key]
+        out[f"{key}_ci"] = None if reason else stats.interval(spread[key])
+        if reason:
+            withheld[key] = reason
+        elif not np.isfinite(point[key]):
+            withheld[key] = "the curve never recovers that much of the gap"
+    for fraction in FRACTIONS:
+        key = f"cost_saved_at_{round(100 * fraction)}"
+        for name in (key, f"usd_{key}"):
+            out[name] = point[name] if ruler.dollars else None
+            out[f"{name}_ci"] = stats.interval(spread[name]) if ruler.dollars else None
+        if not ruler.dollars:
+            withheld[key] = "no cost is known for these outcomes: give a cost column or prices"
+    out["peak_quality"] = point["peak_quality"]
+    return out
+
+
+def _quality_estimates(predictions: Predictions, table: Outcomes, withheld: dict[str, str]) -> dict[str, Any]:
+    quality = table.quality.astype(np.float64)
+    out: dict[str, Any] = {
+        "brier": metrics.brier(predictions.quality, quality),
+        "ece": metrics.ece(predictions.quality, quality),
+        "reliability": metrics.reliability(predictions.quality, quality),
+    }
+    binary = bool(np.isin(quality, (0, 1)).all())
+    out["auroc"] = metrics.auroc(predictions.quality, quality) if binary else None
+    if not binary:
+        withheld["auroc"] = "quality is not right or wrong here"
+    elif not np.isfinite(out["auroc"]):
+        withheld["auroc"] = "every model is always right or always wrong"
+    return out
+
+
+def _singles(ruler: Ruler) -> dict[str, Any]:
+    """models.<name>: mean quality with its interval and mean cost in USD a query."""
+    cost, quality = (values[0] for values in ruler.means(np.ones((1, len(ruler.outcomes)))))
+    spread = np.concatenate([ruler.means(weight)[1] for weight in ruler.weights()])
+    return {
+        "models": {
+            name: {
+                "quality": float(quality[j]),
+                "quality_ci": stats.interval(spread[:, j]),
+                "cost": float(cost[j]) if ruler.dollars else None,
+            }
+            for j, name in enumerate(ruler.outcomes.pool.name)
+        }
+    }
+
+
+def _ceiling(ruler: Ruler, sweep: curves.Sweep, withheld: dict[str, str]) -> dict[str, Any]:
+    """AIQ beside the fixed mix's, and how much of the way from the best single model to the oracle the router goes at knob 0."""
+    quality = ruler.outcomes.quality.astype(np.float64)
+    singles, oracle = quality.mean(axis=0), float(quality.max(axis=1).mean())
+    at_zero = float(sweep.points()[1][sweep.at_zero()])
+    out: dict[str, Any] = {"quality_at_best": at_zero, "oracle_quality": oracle}
+    out["gap_recovered"] = metrics.gap_recovered(at_zero, float(singles.max()), oracle)
+    if not np.isfinite(out["gap_recovered"]):
+        withheld["gap_recovered"] = "no router can beat the best single model here: the oracle is no better"
+    cost, height, _ = sweep.points()
+    out["aiq"], out["aiq_code"] = _aiq(ruler, cost, height), _aiq(ruler, cost, height, variant="code")
+    mix = ruler.mix_curve()
+    out["aiq_fixed_mix"] = _aiq(ruler, mix.cost, mix.quality)
+    if not ruler.dollars:
+        withheld["aiq"] = "no cost is known for these outcomes"
+    return out
+
+
+def _aiq(ruler: Ruler, cost: Floats, quality: Floats, variant: str = "paper") -> float:
+    """AIQ over the shared range of single models' costs; any curve may fall back on the cheapest model."""
+    if not ruler.dollars:
+        return float("nan")
+    model_cost, model_quality = (values[0] for values in ruler.means(np.ones((1, len(ruler.outcomes)))))
+    weak = ruler.pair.weak
+    low, high = float(model_cost.min()), float(model_cost.max())
+    if variant == "paper":
+        cost, quality = np.r_[model_cost[weak], cost], np.r_[model_quality[weak], quality]
+    return metrics.aiq(cost, quality, low, high, variant=variant)
+
+
+def _controls(
+    ruler: Ruler,
+    rivals: Mapping[str, Predictions],
+    predictions: Predictions,
+    sweep: curves.Sweep,
+    rng: np.random.Generator,
+    reason: str | None,
+) -> tuple[dict[str, Curve], dict[str, Any]]:
+    """Every control's curve, and its APGR, AIQ and difference against the best fixed mix."""
+    shown: dict[str, Curve] = {"fixed_mix": ruler.mix_curve(), "random": ruler.random_curve(sweep.curve())}
+    table: dict[str, Any] = {}
+    trials = dict(rivals) | {"shuffled_decisions": controls.shuffled_decisions(predictions, rng)}
+    swept = {name: ruler.sweep(trial) for name, trial in trials.items()}
+    # the oracle never calls a dearer model that gains nothing
+    swept["oracle"] = ruler.sweep(controls.oracle(ruler.outcomes), lowest=0.0)
+    for name, path in swept.items():
+        point, spread = ruler.measure(path)
+        shown[name] = path.curve()
+        table[name] = {
+            "apgr": None if reason else point["apgr"],
+            "apgr_ci": None if reason else stats.interval(spread["apgr"]),
+            "cpt50": None if reason else point["cpt50"],
+            "cpt80": None if reason else point["cpt80"],
+            "aiq": _aiq(ruler, shown[name].cost, shown[name].quality),
+            "difference": point["difference"],
+            "ci": stats.interval(spread["difference"]),
+            "cost_saved_at_95": point["cost_saved_at_95"] if ruler.dollars else None,
+        }
+    table["random"] = _drawn(ruler, shown["random"], reason)
+    table["fixed_mix"] = _drawn(ruler, shown["fixed_mix"], reason)
+    cost, quality = (values[0] for values in ruler.means(np.ones((1, len(ruler.outcomes)))))
+    for j, model in enumerate(ruler.outcomes.pool.name):
+        table[f"model:{model}"] = {"apgr": None, "quality": float(quality[j]), "cost": float(cost[j]) if ruler.dollars else None}
+    return shown, table
+
+
+def _drawn(ruler: Ruler, curve: Curve, reason: str | None) -> dict[str, Any]:
+    """The same figures for a curve that is an exact expectation, so that it needs no interval."""
+    cost, quality = (values[0] for values in ruler.means(np.ones((1, len(ruler.outcomes)))))
+    weak, strong, best = ruler.pair.weak, ruler.pair.strong, ruler.pair.best
+    x, y = np.r_[cost[weak], curve.cost], np.r_[quality[weak], curve.quality]
+    width = float(cost[strong] - cost[weak])
+    axis, height = (curve.share[:, strong], curve.quality) if ruler.by_share else ((x - cost[weak]) / (width or np.nan), y)
+    reach = metrics.cost_at(0.95, x, y, quality[best])[0]
+    mix_x, mix_y = curves.fixed_mix(cost, quality)
+    low, high = float(cost[weak]), float(cost[best])
+    above = curves.mean_height(x, y, low, high)[0] - curves.mean_height(mix_x, mix_y, low, high)[0]
+    return {
+        "apgr": None if reason else float(metrics.apgr(axis, height, quality[weak], quality[strong])[0]),
+        "aiq": _aiq(ruler, curve.cost, curve.quality),
+        "difference": float(above),
+        "cost_saved_at_95": float(metrics.saved(reach, cost[best])) if ruler.dollars else None,
+    }
+
+
+def _operating_points(
+    fitted: Fitted, seen: Bools, outcomes: Outcomes, ruler: Ruler, withheld: dict[str, str], knobs: Mapping[str, float] | None
+) -> dict[str, Any]:
+    """Knobs chosen on held-out rows, judged on the test rows of the same fold; the exported knob is the median over folds."""
+    if knobs is None and not fitted.held_out:
+        withheld["operating_points"] = "there is no calibration split to choose them on: set split.calibration above 0"
+        return {}
+    predictions = fitted.predictions.take(seen)
+    if knobs is None:
+        chosen, fold = [_choose(ruler, outcomes.take(rows), scores) for rows, scores in fitted.held_out], fitted.fold[seen]
+    else:
+        chosen, fold = [dict(knobs)], np.zeros(len(predictions), dtype=np.int64)
+    policy = ruler.policy if ruler.dollars else "threshold"
+    counted = policies.weights(predictions, policy, weak=ruler.pair.weak, strong=ruler.pair.strong)
+    table: dict[str, Any] = {}
+    for name in chosen[0]:
+        knob = np.array([choice[name] for choice in chosen])
+        decisions = policies.decide(predictions.quality, counted, knob[fold])
+        point, spread = ruler.measure_decisions(decisions)
+        share = decisions.called.mean(axis=0)
+        table[name] = {
+            "knob": float(np.median(knob)),
+            "quality": point["quality"],
+            "quality_ci": stats.interval(spread["quality"]),
+            "cost": point["cost"] if ruler.dollars else None,
+            "difference": point["difference"],
+            "ci": stats.interval(spread["difference"]),
+            "share": {model: float(share[j]) for j, model in enumerate(ruler.outcomes.pool.name)},
+        }
+    return table
+
+
+def _choose(ruler: Ruler, held_out: Outcomes, scores: Predictions) -> dict[str, float]:
+    seen = held_out.observed()
+    policy = ruler.policy if ruler.dollars else "threshold"
+    if not seen.any():
+        raise InputError(
+            "no calibration query was observed on every model", expected="quality for all models on some of them", found="none"
+        )
+    table = held_out.take(seen)
+    sweep = curves.Sweep(scores.take(seen), table, policy=policy, weak=ruler.pair.weak, strong=ruler.pair.strong)
+    return points.choose(sweep, table)
+
+
+def _published(predictions: Predictions, ruler: Ruler, exact: Mapping[str, Any], judging: Judging, reason: str | None) -> dict[str, Any]:
+    """The same router by the paper's protocol; with protocol=routellm that is the headline and the exact figures stand under `exact`."""
+    weak, strong = _pair(ruler)
+    j, k = ruler.pair.weak, ruler.pair.strong
+    paper = protocol.routellm(predictions.quality[:, k] - predictions.quality[:, j], weak, strong)
+    found = {"apgr": paper.apgr, "cpt50": paper.cpt[50], "cpt80": paper.cpt[80]}
+    out: dict[str, Any] = {"routellm": None if reason else found}
+    if judging.protocol == "routellm" and not reason:
+        out["exact"] = {key: exact[key] for key in ("apgr", "apgr_ci", "cpt50", "cpt80")}
+        out |= found
+        best, coin = protocol.optimal(weak, strong), protocol.random(weak, strong, np.random.default_rng(0))
+        for name, result in (("oracle", best), ("random", coin)):
+            exact["controls"][name] |= {"apgr": result.apgr, "cpt50": result.cpt[50], "cpt80": result.cpt[80]}
+    return out

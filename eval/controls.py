@@ -1,0 +1,125 @@
+"""Controls that stand beside every result: what a router must beat before anybody should believe it.
+
+Those that must be fitted are routers of a few lines, so that they go through the same folds and calibration as the router they control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+
+from routewright.core.contracts import Router, State
+from routewright.core.types import Floats, Outcomes, Predictions, Queries
+from routewright.eval.crossfit import fit_one
+
+
+class _Control:
+    """A router that needs no embedding and no export: the evaluation alone uses it."""
+
+    supervision = "outcomes"
+
+    def _learn_cost(self, train: Outcomes) -> None:
+        seen = ~np.isnan(train.cost)
+        count = seen.sum(axis=0)
+        total = np.where(seen, train.cost, 0.0).sum(axis=0)
+        self.cost_ = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+
+    def _predictions(self, quality: Floats) -> Predictions:
+        return Predictions(quality, np.broadcast_to(self.cost_, quality.shape))
+
+    def state(self) -> State:
+        return {name: np.asarray(value) for name, value in vars(self).items() if name.endswith("_")}
+
+    def load(self, state: Any) -> Self:
+        vars(self).update(state)
+        return self
+
+    def onnx(self) -> Any:
+        raise TypeError(f"{type(self).__name__} is a control: it is judged, never exported")
+
+
+def _mean_quality(quality: Floats, fallback: Floats | float = 0.5) -> Floats:
+    """Mean over the observed rows, (m,); the fallback for a model never observed."""
+    count = (~np.isnan(quality)).sum(axis=0)
+    total = np.nansum(quality.astype(np.float64), axis=0)
+    return np.divide(total, count, out=np.broadcast_to(np.asarray(fallback, dtype=np.float64), total.shape).copy(), where=count > 0)
+
+
+class GroupMean(_Control):
+    """Knows the group label (subject, task, tenant) and nothing of the text: mean training quality by group, overall for a new one.
+
+    shrink: how many average queries each group's mean is pulled by, so that a group of three does not look certain.
+    """
+
+    def __init__(self, shrink: float = 10.0) -> None:
+        self.shrink = shrink
+
+    def fit(self, train: Outcomes, valid: Outcomes | None = None, *, rng: np.random.Generator) -> Self:
+        self._learn_cost(train)
+        self.overall_ = _mean_quality(train.quality)
+        self.table_: dict[str, Floats] = {}
+        for group in sorted(set(train.queries.group)):
+            rows = train.quality[train.queries.group == group]
+            count = (~np.isnan(rows)).sum(axis=0)
+            self.table_[group] = (_mean_quality(rows, self.overall_) * count + self.shrink * self.overall_) / (count + self.shrink)
+        return self
+
+    def predict(self, queries: Queries) -> Predictions:
+        rows = [self.table_.get(group, self.overall_) for group in queries.group]
+        return self._predictions(np.array(rows).reshape(len(queries), len(self.overall_)))
+
+
+class Length(_Control):
+    """Knows how long the query is and nothing else: quality of each model as a line in the logarithm of the number of characters."""
+
+    def fit(self, train: Outcomes, valid: Outcomes | None = None, *, rng: np.random.Generator) -> Self:
+        self._learn_cost(train)
+        x = self._feature(train.queries)
+        self.centre_ = x.mean()
+        self.mean_ = _mean_quality(train.quality)
+        seen = ~np.isnan(train.quality)
+        away = np.where(seen, (x - self.centre_)[:, None], 0.0)
+        spread = (away**2).sum(axis=0)
+        moment = (away * np.where(seen, train.quality - self.mean_, 0.0)).sum(axis=0)
+        self.slope_ = np.divide(moment, spread, out=np.zeros_like(spread), where=spread > 0)
+        return self
+
+    def predict(self, queries: Queries) -> Predictions:
+        return self._predictions(self.mean_ + np.outer(self._feature(queries) - self.centre_, self.slope_))
+
+    @staticmethod
+    def _feature(queries: Queries) -> Floats:
+        return np.log1p(np.array([len(text) for text in queries.text], dtype=np.float64))
+
+
+class ShuffledLabels(_Control):
+    """The router under test, retrained with every training query wearing another one's outcomes: what is left is leak or luck."""
+
+    def __init__(self, make: Callable[[], Router]) -> None:
+        self.make = make
+
+    def fit(self, train: Outcomes, valid: Outcomes | None = None, *, rng: np.random.Generator) -> Self:
+        order = rng.permutation(len(train))
+        self.router_ = fit_one(self.make, replace(train, quality=train.quality[order], cost=train.cost[order]), rng)
+        return self
+
+    def predict(self, queries: Queries) -> Predictions:
+        return self.router_.predict(queries)
+
+
+def fitted(make: Callable[[], Router]) -> dict[str, Callable[[], Router]]:
+    """Controls that learn from the training part, by name: each goes through the same folds as the router that `make` builds."""
+    return {"group": GroupMean, "length": Length, "shuffled_labels": lambda: ShuffledLabels(make)}
+
+
+def shuffled_decisions(predictions: Predictions, rng: np.random.Generator) -> Predictions:
+    """The router's own scores, handed to the wrong queries: the same call rates at every knob, no knowledge."""
+    return predictions.take(rng.permutation(len(predictions)))
+
+
+def oracle(outcomes: Outcomes) -> Predictions:
+    """Knows every outcome: the ceiling of any router on these models."""
+    return Predictions(outcomes.quality, outcomes.cost)

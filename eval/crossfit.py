@@ -1,0 +1,92 @@
+"""Fits a router on every fold and scores the queries it has not seen; calibrates where it was not trained. A split is one fold.
+
+Nothing here knows a router's class: `make` builds a fresh one, and Hydra hands it in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from routewright.core.calibrate import Affine
+from routewright.core.contracts import Router
+from routewright.core.types import Ints, Outcomes, Predictions
+
+
+class Cut(Protocol):
+    """Row numbers of one fold: what to learn from, what to calibrate on, what to judge on."""
+
+    @property
+    def train(self) -> Ints: ...
+    @property
+    def calibration(self) -> Ints: ...
+    @property
+    def test(self) -> Ints: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """rows[t]: the judged queries. predictions (t, m), calibrated. held_out: (rows, predictions) to choose operating points on, per fold.
+
+    fold[t]: the fold that judged each row. router and calibration: what is exported. exact: whether that is the very router judged.
+    """
+
+    rows: Ints
+    fold: Ints
+    predictions: Predictions
+    calibration: Affine
+    router: Router
+    held_out: tuple[tuple[Ints, Predictions], ...]
+    exact: bool
+
+
+def fit_one(make: Callable[[], Router], train: Outcomes, rng: np.random.Generator) -> Router:
+    """A fresh router fitted on these outcomes, or on their battles where that is its supervision."""
+    router = make()
+    return router.fit(train.battles() if router.supervision == "battles" else train, rng=rng)
+
+
+def crossfit(make: Callable[[], Router], outcomes: Outcomes, cuts: Sequence[Cut], rng: np.random.Generator) -> Fitted:
+    """One fold: fit, calibrate on its calibration rows, score its test rows. Several: pooled out-of-fold scores, each fold calibrated on
+    the out-of-fold scores of the others, and one more router fitted on everything for export.
+    """
+    streams = rng.spawn(len(cuts) + 1)
+    routers = [fit_one(make, outcomes.take(cut.train), stream) for cut, stream in zip(cuts, streams, strict=False)]
+    if len(cuts) == 1:
+        return _single(routers[0], outcomes, cuts[0])
+    rows = np.concatenate([cut.test for cut in cuts])
+    fold = np.concatenate([np.full(len(cut.test), k) for k, cut in enumerate(cuts)])
+    order = np.argsort(rows, kind="stable")
+    raw = [router.predict(outcomes.queries.take(cut.test)) for router, cut in zip(routers, cuts, strict=True)]
+    pooled = _join(raw).take(order)
+    rows, fold = rows[order], fold[order]
+    table = outcomes.take(rows)
+    maps = [Affine.fit(pooled.take(fold != k), table.take(fold != k)) for k in range(len(cuts))]
+    final = fit_one(make, outcomes, streams[-1])
+    calibrated = _by_fold(pooled, fold, maps)
+    held_out = tuple((rows[fold != k], calibrated.take(fold != k)) for k in range(len(cuts)))
+    return Fitted(rows, fold, calibrated, Affine.fit(pooled, table), final, held_out, exact=False)
+
+
+def _single(router: Router, outcomes: Outcomes, cut: Cut) -> Fitted:
+    test = router.predict(outcomes.queries.take(cut.test))
+    fold = np.zeros(len(cut.test), dtype=np.int64)
+    if not len(cut.calibration):
+        return Fitted(cut.test, fold, test, Affine.identity(len(outcomes.pool)), router, (), exact=True)
+    scores = router.predict(outcomes.queries.take(cut.calibration))
+    affine = Affine.fit(scores, outcomes.take(cut.calibration))
+    return Fitted(cut.test, fold, affine(test), affine, router, ((cut.calibration, affine(scores)),), exact=True)
+
+
+def _join(parts: Sequence[Predictions]) -> Predictions:
+    return Predictions(np.concatenate([part.quality for part in parts]), np.concatenate([part.cost for part in parts]))
+
+
+def _by_fold(pooled: Predictions, fold: Ints, maps: Sequence[Affine]) -> Predictions:
+    quality = np.empty_like(pooled.quality)
+    for k, affine in enumerate(maps):
+        quality[fold == k] = affine(pooled.take(fold == k)).quality
+    return replace(pooled, quality=quality)

@@ -1,0 +1,97 @@
+"""The result as text for a terminal: models, the router, its controls, and the verdict in a sentence."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def result_table(name: str, metrics: Mapping[str, Any]) -> str:
+    """One run: quality and USD of every single model, then the router beside its controls."""
+    from rich.table import Table
+
+    head = f"{name} on {metrics['data']} | labels {metrics['labels']} | {metrics['evaluation']} | protocol {metrics['protocol']}"
+    models = Table(title=head, title_justify="left")
+    for column in ("model", "quality", "95 %", "USD / 1k queries"):
+        models.add_column(column, justify="left" if column == "model" else "right")
+    for model, row in metrics["models"].items():
+        models.add_row(model, number(row["quality"]), span(row["quality_ci"]), dollars(row["cost"]))
+    table = Table()
+    for column in ("", "APGR", "95 %", "CPT(50)", "CPT(80)", "saved at 95 %", "against fixed mix", "95 %"):
+        table.add_column(column, justify="left" if column == "" else "right")
+    table.add_row(*_row(name, metrics | metrics["verdict"]), style="bold")
+    for control, row in metrics["controls"].items():
+        if not control.startswith("model:"):
+            table.add_row(*_row(control, row))
+    return _text(models, table) + _footnotes(metrics)
+
+
+def comparison(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Several runs, the largest verdict difference first."""
+    from rich.table import Table
+
+    table = Table()
+    for column in ("run", "APGR", "95 %", "saved at 95 %", "against fixed mix", "95 %", "verdict"):
+        table.add_column(column, justify="left" if column in ("run", "verdict") else "right")
+    for name, metrics in sorted(rows, key=lambda row: -row[1]["verdict"]["difference"]):
+        cells = _row(name, metrics | metrics["verdict"])
+        table.add_row(*cells[:3], *cells[5:], metrics["verdict"]["word"])
+    return _text(table)
+
+
+def _row(name: str, row: Mapping[str, Any]) -> list[str]:
+    return [
+        name,
+        number(row.get("apgr")),
+        span(row.get("apgr_ci")),
+        percent(row.get("cpt50"), 1),
+        percent(row.get("cpt80"), 1),
+        percent(row.get("cost_saved_at_95"), 100),
+        signed(row.get("difference")),
+        span(row.get("ci"), scale=100),
+    ]
+
+
+def _footnotes(metrics: Mapping[str, Any]) -> str:
+    """Reasons for what is withheld (each once), and what the cost rests on."""
+    reasons: dict[str, list[str]] = {}
+    for key, reason in metrics["withheld"].items():
+        reasons.setdefault(reason, []).append(key)
+    lines = [f"{', '.join(keys)} withheld: {reason}" for reason, keys in reasons.items()]
+    lines.append(f"Costs are {metrics['usage']}; 'against fixed mix' is in quality points at equal cost.")
+    return "\n".join(lines)
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def dollars(value: float | None) -> str:
+    return "-" if value is None else f"{1000 * value:.4g}"
+
+
+def percent(value: float | None, scale: float) -> str:
+    return "-" if value is None else f"{scale * value:.1f} %"
+
+
+def signed(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:+.2f}"
+
+
+def span(values: Sequence[float] | None, scale: float = 1.0) -> str:
+    if values is None:
+        return "-"
+    form = "{:+.2f}" if scale != 1 else "{:.3f}"
+    return f"[{form.format(scale * values[0])}, {form.format(scale * values[1])}]"
+
+
+def _text(*tables: Any) -> str:
+    """Plain text at a fixed width: the same for a terminal, a pipe and a test."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    console = Console(file=stream, width=140, color_system=None, legacy_windows=False)
+    for table in tables:
+        console.print(table)
+    return stream.getvalue()

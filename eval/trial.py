@@ -1,0 +1,65 @@
+"""One router on trial: fitted over the folds, its controls fitted over the same folds, and judged beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from routewright.core.artifact import Scores
+from routewright.core.contracts import Router
+from routewright.core.types import Outcomes, Predictions
+from routewright.eval import controls
+from routewright.eval.assess import Assessment, Judging, assess
+from routewright.eval.crossfit import Cut, Fitted, crossfit
+
+
+class Trial(NamedTuple):
+    """What came out: the fitted router with its predictions, the judgement, and the fitted controls' predictions for the same rows."""
+
+    fitted: Fitted
+    assessment: Assessment
+    rivals: dict[str, Predictions]
+
+
+def fit_rivals(make: Callable[[], Router], outcomes: Outcomes, cuts: Sequence[Cut], rng: np.random.Generator) -> dict[str, Predictions]:
+    """Every fitted control's predictions, through the same folds. A control that has nothing to say (one group) is left out."""
+    makers = controls.fitted(make)
+    if len(set(outcomes.queries.group)) < 2:
+        del makers["group"]
+    streams = rng.spawn(len(makers))
+    return {
+        name: crossfit(maker, outcomes, cuts, stream).predictions for (name, maker), stream in zip(makers.items(), streams, strict=True)
+    }
+
+
+def try_router(
+    name: str,
+    make: Callable[[], Router],
+    outcomes: Outcomes,
+    cuts: Sequence[Cut],
+    judging: Judging,
+    *,
+    fit: np.random.Generator,
+    judge: np.random.Generator,
+) -> Trial:
+    """Fits and judges one router. fit draws for the routers, judge for the bootstrap and the shuffles."""
+    fitted = crossfit(make, outcomes, cuts, fit)
+    rivals = fit_rivals(make, outcomes, cuts, judge)
+    judged = assess(name, fitted, outcomes, judging, judge, rivals)
+    if "group" not in rivals:
+        judged.metrics["withheld"]["controls.group"] = "all queries are of one group"
+    return Trial(fitted, judged, rivals)
+
+
+def described(cuts: Sequence[Cut], kind: str) -> dict[str, Any]:
+    """How the data were divided, for metrics.json; sizes are of the first fold."""
+    several = f", cv={len(cuts)}" if len(cuts) > 1 else ""
+    return {"evaluation": f"{kind} split{several}", "n_train": len(cuts[0].train), "n_calibration": len(cuts[0].calibration)}
+
+
+def scores(trial: Trial, outcomes: Outcomes) -> Scores:
+    """The trial's predictions with the ids they belong to, to be kept beside the metrics."""
+    rivals = {name: prediction.quality for name, prediction in trial.rivals.items()}
+    return Scores(outcomes.queries.id[trial.fitted.rows], trial.fitted.fold, outcomes.pool.name, trial.fitted.predictions, rivals)

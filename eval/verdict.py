@@ -1,0 +1,51 @@
+"""From an interval to words: does the router help against the best fixed mix at matched cost, and what may not be said at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from routewright.core.types import Floats
+from routewright.eval import stats
+
+HELPS, NO_EVIDENCE, HURTS = "helps", "no evidence that it helps", "hurts"
+UNIT = "mean quality above the best fixed mix of single models at the same cost, between the cheapest and the best model's cost"
+CARRIES = 4.0  # standard errors: with less, dividing by the gap makes APGR explode (a pair of near equals once gave .874 [.602, 1.81])
+
+
+def word(ci: Sequence[float] | None) -> str:
+    """helps if the whole interval is above 0, hurts if it is below, else no evidence."""
+    if ci is None:
+        return NO_EVIDENCE
+    return HELPS if ci[0] > 0 else HURTS if ci[1] < 0 else NO_EVIDENCE
+
+
+def judge(router: str, difference: float, replicates: Floats, *, clustered: bool, n: int) -> dict[str, Any]:
+    """The verdict with its interval and a sentence, from the paired bootstrap of the difference (quality in [0, 1])."""
+    ci = stats.interval(replicates)
+    if ci is not None and max(abs(ci[0]), abs(ci[1])) < 1e-9:
+        ci = [0.0, 0.0]  # rounding of a difference that is exactly nothing must not become evidence
+    said = word(ci)
+    unit = "groups" if clustered else "queries"
+    span = f"[{100 * ci[0]:+.2f}, {100 * ci[1]:+.2f}]" if ci else "no interval"
+    claim = {HELPS: f"{router} helps", HURTS: f"{router} hurts", NO_EVIDENCE: f"There is no evidence that {router} helps"}[said]
+    sentence = (
+        f"{claim}: {100 * difference:+.2f} quality points {span} (95 %, {n} test queries, paired bootstrap over {unit}) "
+        "against the best fixed mix of single models at the same cost."
+    )
+    return {"word": said, "difference": difference, "ci": ci, "unit": UNIT, "sentence": sentence}
+
+
+def gap_reason(weak: Floats, strong: Floats, groups: Sequence[str] | None) -> str | None:
+    """Why PGR, APGR and CPT may not be quoted for quality weak[n] and strong[n], or None where the gap carries them."""
+    gap = float(np.mean(strong - weak))
+    if gap <= 0:
+        return f"the dearer model is no better than the cheaper one here (gap {gap:+.4f}): there is no gap to recover"
+    error = stats.standard_error(strong - weak, groups)
+    if gap < CARRIES * error:
+        return (
+            f"the models' gap {gap:.4f} is under {CARRIES:g} standard errors ({error:.4f}): too small to divide by; use dollars and quality"
+        )
+    return None

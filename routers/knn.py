@@ -1,0 +1,103 @@
+"""k nearest neighbours: the mean quality each model had on the most similar training queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from routewright.core.graph import Array
+from routewright.core.types import Floats, InputError, Outcomes
+from routewright.routers.base import Base, patterns
+
+TOLERANCE = 1e-5  # in cosine: two float32 products of the same vectors may differ by less, so they count as one similarity
+UNSEEN = -4.0  # added to the similarity of a row that a model was not observed on: below every cosine
+BLOCK = 16_000_000  # similarities held at once, 64 MB
+
+
+class KNN(Base):
+    """Cosine neighbours among unit rows; large k serves routing better than small (RouterBench, arXiv 2403.12031, and our own figures).
+
+    k: neighbours, among the rows each model was observed on; all of them where there are fewer.
+    weights: "uniform", or "distance" for a softmax of similarity / temperature over the neighbours.
+    Queries as similar as the k-th, to 1e-5, all count: neither the order of the training rows nor a rounding decides.
+    One training row, or equal grades, give that grade for every query.
+    """
+
+    learned = ("memory_", "quality_")
+    GRAPH = """
+        similarity = MatMul(embedding, memory)
+        layered = Unsqueeze(similarity, first)
+        seen = Add(layered, hidden)
+        nearest, rows = TopK(seen, k)
+        best = ReduceMax(nearest, last)
+        kth = ReduceMin(nearest, last)
+        edge = Sub(kth, tolerance)
+        inside = GreaterOrEqual(seen, edge)
+        counted = Cast <to: int = 1> (inside)
+        gap = Sub(seen, best)
+        scaled = Mul(gap, sharpness)
+        kernel = Exp(scaled)
+        weight = Mul(counted, kernel)
+        part = MatMul(weight, grades)
+        parts = MatMul(weight, observed)
+        total = ReduceSum <keepdims: int = 0> (part, first)
+        norm = ReduceSum <keepdims: int = 0> (parts, first)
+        quality = Div(total, norm)
+    """
+    memory_: Floats  # (N, d) training embeddings
+    quality_: Floats  # (N, m) their grades, NaN where not observed
+
+    def __init__(self, k: int = 100, weights: str = "uniform", temperature: float = 0.1) -> None:
+        self.k, self.weights, self.temperature = k, weights, temperature
+
+    def _learn(self, train: Outcomes, rng: np.random.Generator) -> None:
+        if self.weights not in ("uniform", "distance"):
+            raise InputError("unknown weights of neighbours", expected="uniform or distance", found=repr(self.weights))
+        if self.k < 1 or not self.temperature > 0:
+            raise InputError(
+                "impossible neighbours", expected="k >= 1 and temperature > 0", found=f"k={self.k}, temperature={self.temperature}"
+            )
+        rows = ~np.isnan(train.quality).all(axis=1)
+        self.memory_ = train.queries.vectors()[rows].copy()
+        self.quality_ = train.quality[rows].copy()
+
+    def _tables(self) -> Mapping[str, Array]:
+        distinct, of_model = patterns(self.quality_)  # (p, N), (m,)
+        # (p, N, m): each model stands in the layer of its own pattern and is zero in the others, so that a sum over layers picks it
+        observed = (distinct[:, :, None] & (of_model == np.arange(len(distinct))[:, None])[:, None, :]).astype(np.float32)
+        return {
+            "memory": self.memory_.T,
+            "hidden": np.where(distinct, 0.0, UNSEEN).astype(np.float32)[:, None, :],  # (p, 1, N)
+            "observed": observed,
+            "grades": observed * np.nan_to_num(self.quality_),
+            "k": np.array([min(self.k, len(self.memory_))]),
+            "sharpness": np.array([self._sharpness()]),
+            "tolerance": np.array([TOLERANCE]),
+            "first": np.array([0]),
+            "last": np.array([-1]),
+        }
+
+    def _sharpness(self) -> float:
+        return 0.0 if self.weights == "uniform" else 1.0 / self.temperature
+
+    def _scores(self, embedding: Floats) -> Floats:
+        tables = self._tables()
+        k, size = int(tables["k"][0]), len(self.memory_)
+        scores = np.empty((len(embedding), self.quality_.shape[1]))
+        step = max(1, BLOCK // size)
+        for begin in range(0, len(embedding), step):
+            similarity = embedding[begin : begin + step] @ tables["memory"]  # (block, N)
+            total = norm = np.zeros(())
+            for hidden, grades, observed in zip(tables["hidden"], tables["grades"], tables["observed"], strict=True):
+                weight = self._weight(similarity + hidden, k)
+                total, norm = total + weight @ grades, norm + weight @ observed
+            scores[begin : begin + step] = total / norm
+        return scores
+
+    def _weight(self, seen: Floats, k: int) -> Floats:
+        """Weight of every training row for every query of a block: 0 outside the neighbourhood. (block, N)"""
+        kth = np.partition(seen, -k, axis=1)[:, -k, None]
+        inside = seen >= kth - np.float32(TOLERANCE)
+        gap = seen - seen.max(axis=1, keepdims=True)
+        return inside * np.exp(np.float32(self._sharpness()) * gap)

@@ -1,0 +1,149 @@
+"""RouteLLM's matrix factorisation: a bilinear score of model and query, learned from comparisons (arXiv 2406.18665, section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from routewright.core.types import Battles, Floats, InputError, Queries
+from routewright.routers.base import Base, require_seen
+
+if TYPE_CHECKING:
+    import torch
+
+
+class MF(Base):
+    """delta(m, q) = w . (v_m / |v_m| * (W q)) and P(a beats b) = sigmoid(delta_a - delta_b), for any number of models.
+
+    As in the authors' code: no biases, Gaussian noise of size `noise` on the query embedding while training, Adam with L2-coupled
+    weight decay, torch's default initial weights.
+    ties: "drop" leaves them out, as the authors do; "both" counts a tie as a win each way (label 1/2, weight 2).
+    predict gives the raw delta, in no unit of quality: calibrate it. Where all battles are ties, no gain is learned: what remains
+    is the initial weights' (a few thousandths), and shrinks with the epochs.
+    """
+
+    supervision = "battles"
+    learned = ("model_", "projection_", "classifier_")
+    GRAPH = """
+        hidden = MatMul(embedding, projection_)
+        weighted = Mul(hidden, classifier_)
+        quality = MatMul(weighted, model_)
+    """
+    model_: Floats  # (dim, m) unit columns
+    projection_: Floats  # (d, dim)
+    classifier_: Floats  # (dim,)
+
+    def __init__(
+        self,
+        dim: int = 128,
+        epochs: int = 20,
+        lr: float = 3e-4,
+        weight_decay: float = 1e-5,
+        batch_size: int = 64,
+        noise: float = 0.1,
+        ties: str = "both",
+    ) -> None:
+        self.dim, self.epochs, self.lr, self.weight_decay = dim, epochs, lr, weight_decay
+        self.batch_size, self.noise, self.ties = batch_size, noise, ties
+
+    def win_rate(self, queries: Queries, a: int, b: int) -> Floats:
+        """[n]: P(model a beats model b) on each query."""
+        delta = self.predict(queries).quality
+        return np.exp(-np.logaddexp(0, delta[:, b] - delta[:, a]))
+
+    def _learn(self, train: Battles, rng: np.random.Generator) -> None:
+        """Draws, in this order and from one torch generator seeded by rng: model vectors, W, w; then for every epoch a permutation of the
+        battles, and the noise of each batch.
+        """
+        import torch
+
+        kept = self._kept(train)
+        with one_thread():
+            draw = torch.Generator().manual_seed(int(rng.integers(2**63 - 1)))
+            weights = self._initial(len(train.pool), train.queries.vectors().shape[1], draw)
+            self._descend(weights, _tensors(train, kept), draw)
+        model, projection, classifier = (weight.detach() for weight in weights)
+        self.model_ = np.ascontiguousarray(torch.nn.functional.normalize(model, dim=1).numpy().T)
+        self.projection_ = np.ascontiguousarray(projection.numpy().T)
+        self.classifier_ = classifier.numpy()
+
+    def _kept(self, train: Battles) -> np.ndarray:
+        """Rows of the battles to learn from. Raises InputError where none is left, or none of some model."""
+        if self.ties not in ("drop", "both"):
+            raise InputError("unknown treatment of ties", expected="drop or both", found=repr(self.ties))
+        if min(self.dim, self.epochs, self.batch_size) < 1:
+            found = f"dim={self.dim}, epochs={self.epochs}, batch_size={self.batch_size}"
+            raise InputError("impossible matrix factorisation", expected="dim, epochs and batch_size of at least 1", found=found)
+        kept = np.flatnonzero(train.outcome != 0.5) if self.ties == "drop" else np.arange(len(train))
+        mend = "Use ties=both, or give battles that somebody won."
+        if not len(kept):
+            raise InputError("every battle is a tie", expected="a battle with a winner", found=f"{len(train)} ties", mend=mend)
+        require_seen(np.bincount(np.concatenate([train.a[kept], train.b[kept]]), minlength=len(train.pool)), train.pool.name, mend)
+        return kept
+
+    def _initial(self, m: int, d: int, draw: torch.Generator) -> list[torch.Tensor]:
+        """Model vectors (m, dim) as torch.nn.Embedding starts, W (dim, d) and w (dim,) as torch.nn.Linear starts."""
+        import torch
+
+        def uniform(shape: tuple[int, ...]) -> torch.Tensor:
+            limit = shape[-1] ** -0.5
+            return torch.empty(shape).uniform_(-limit, limit, generator=draw)
+
+        weights = [torch.randn((m, self.dim), generator=draw), uniform((self.dim, d)), uniform((self.dim,))]
+        return [weight.requires_grad_() for weight in weights]
+
+    def _descend(self, weights: list[torch.Tensor], battles: dict[str, torch.Tensor], draw: torch.Generator) -> None:
+        import torch
+        from torch.nn import functional
+
+        model, projection, classifier = weights
+        vectors, count = battles["vectors"], len(battles["label"])
+        adam = torch.optim.Adam(weights, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        for _ in range(self.epochs):
+            for rows in torch.randperm(count, generator=draw).split(self.batch_size):  # type: ignore[no-untyped-call]
+                query = vectors[battles["query"][rows]]
+                query = query + self.noise * torch.randn(query.shape, generator=draw)
+                unit = functional.normalize(model, dim=1)
+                difference = unit[battles["a"][rows]] - unit[battles["b"][rows]]  # (batch, dim)
+                logit = (difference * (query @ projection.T)) @ classifier
+                weight = battles["weight"][rows]
+                loss = functional.binary_cross_entropy_with_logits(logit, battles["label"][rows], weight, reduction="sum") / weight.sum()
+                adam.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                adam.step()
+
+    def _scores(self, embedding: Floats) -> Floats:
+        return (embedding.astype(np.float64) @ self.projection_ * self.classifier_) @ self.model_
+
+
+def _tensors(train: Battles, kept: np.ndarray) -> dict[str, torch.Tensor]:
+    """Embeddings, and for every battle kept: query, a, b, label and weight."""
+    import torch
+
+    outcome = train.outcome[kept]
+    assert train.weight is not None
+    columns = {
+        "vectors": train.queries.vectors(),
+        "query": train.query[kept],
+        "a": train.a[kept],
+        "b": train.b[kept],
+        "label": outcome,
+        "weight": train.weight[kept] * np.where(outcome == 0.5, np.float32(2), np.float32(1)),
+    }
+    return {name: torch.from_numpy(np.array(column)) for name, column in columns.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one thread: faster for batches this small, and the same sums on every machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
