@@ -33,7 +33,9 @@ def main(cfg: DictConfig, job: run.Run) -> None:
             judged.append(again.judge(seen, judging, job.rng("judge")))
     names = again.distinct([item.name for item in judged])
     metrics = {name: plain(item.metrics) for name, item in zip(names, judged, strict=True)}
-    views = [report.View(name, metrics[name], item.curves, report.facts(item.manifest)) for name, item in zip(names, judged, strict=True)]
+    views = [
+        report.View(name, metrics[name], dict(item.curves), run.told(dict(item.manifest))) for name, item in zip(names, judged, strict=True)
+    ]
     compared = again.paired(names, judged)
     job.facts |= {"runs": [str(path) for path in cfg.runs]}
     job.write_json("metrics.json", {"runs": metrics, "paired": compared})

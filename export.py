@@ -41,7 +41,7 @@ def main(cfg: DictConfig, job: run.Run) -> None:
     with job.stage("compare"):
         sample = outcomes.queries.take(run.evenly(len(outcomes), cfg.compare))
         sample = sample.encoded(encoder.encode(sample.text))
-        worst = exported.compare(sample.text, calibration(router.predict(sample)).quality)
+        worst = exported.compare(list(sample.text), calibration(router.predict(sample)).quality)
         golden = exported.check_golden()
     job.facts |= {"run": str(folder), "data": manifest["data"], "encoder": encoder.fingerprint, "export_difference": worst}
     job.write_json("metrics.json", metrics)

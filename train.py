@@ -18,7 +18,7 @@ def main(cfg: DictConfig, job: run.Run) -> None:
 
     from routewright.data import audit, split
     from routewright.data.load import load, provenance
-    from routewright.eval import report, summary, trial
+    from routewright.eval import plots, report, summary, trial
     from routewright.eval.assess import Judging
     from routewright.gateway.bundle import Bundle
 
@@ -47,12 +47,12 @@ def main(cfg: DictConfig, job: run.Run) -> None:
         facts = bundle.Facts(job.name, outcomes.pool, tried.fitted.predictions.cost.mean(axis=0), job.facts["data"], metrics)
         exported = Bundle.load(bundle.write_bundle(job.folder / "bundle", encoder, router, calibration, facts))
         sample = outcomes.queries.take(tried.fitted.rows[:500])
-        job.facts["export_difference"] = exported.compare(sample.text, calibration(router.predict(sample)).quality)
+        job.facts["export_difference"] = exported.compare(list(sample.text), calibration(router.predict(sample)).quality)
     with job.stage("report"):
         job.write_json("metrics.json", metrics)
-        view = report.View(chosen["router"], metrics, tried.assessment.curves, report.facts(job.manifest()))
+        view = report.View(chosen["router"], metrics, tried.assessment.curves, run.told(job.manifest()))
         job.write_text("report.html", report.render([view], title=f"{chosen['router']} on {chosen['data']}"))
-    params, figures = job.manifest()["config"], {"curve.png": report.curve_png(view)}
+    params, figures = job.manifest()["config"], {"curve.png": plots.curve_png(view)}
     job.after.append(lambda folder: tracker.log(folder, params=params, metrics=metrics, figures=figures))
     job.say(summary.result_table(chosen["router"], metrics))
     job.say(metrics["verdict"]["sentence"])

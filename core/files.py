@@ -29,6 +29,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
+        os.fchmod(handle, 0o644)  # a temporary file is private; the result is for every reader, a gateway's user among them
         with os.fdopen(handle, "wb") as stream:
             write(stream)
             stream.flush()

@@ -1,6 +1,6 @@
 """Small ONNX graphs: a router's head written as text, joined behind an encoder, calibrated, run. onnx and onnxruntime are imported lazily.
 
-Every graph is built at one opset, the lowest that torch's exporter writes, so that a head and an encoder fit together as they are.
+Heads are built at the opset that encoders are exported at, so that the two fit together as they are; a head is converted to any other.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from routewright.core.types import Floats, InputError
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 18
-IR_VERSION = 10
+OPSET = 17
+IR_VERSION = 8
 
 Array = NDArray[Any]
 
@@ -55,8 +55,11 @@ def merge(encoder: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def affine(head: onnx.ModelProto, scale: float, shift: Floats) -> onnx.ModelProto:
-    """The same graph with quality * scale + shift[m] behind it, as core/calibrate.py fits it."""
+    """The same graph with quality * scale + shift[m] behind it, as core/calibrate.py fits it. Raises InputError for another m."""
     state = {"scale": np.array([scale]), "shift": np.asarray(shift)}
+    models = _width(head.graph.output[0])
+    if np.shape(shift) != (models,):
+        raise InputError("a calibration does not fit this router", expected=f"a shift for {models} models", found=str(np.shape(shift)))
     tail = _parse("scaled = Mul(score, scale)\nquality = Add(scaled, shift)", state, source="score", width="models")
     return _join(head, tail, ("quality", "score"))
 
@@ -99,33 +102,36 @@ def _parse(text: str, state: Mapping[str, Array], *, source: str, width: str) ->
 
 
 def _join(first: onnx.ModelProto, second: onnx.ModelProto, wire: tuple[str, str]) -> onnx.ModelProto:
-    """`first` feeding `second` through one wire. Inner names are prefixed, so that none can collide; inputs and `quality` keep theirs."""
+    """`first` feeding `second` through one wire. The names of `second` get a prefix that `first` does not use; the output is `quality`."""
     from onnx import checker, compose
 
     second = _convert(second, _opset(first))
-    one, two = _fresh_prefix(first), "head/"
-    inputs = [value.name for value in first.graph.input]
+    version = max(first.ir_version, second.ir_version)
+    prefix = _fresh_prefix(first)
+    first, inner = _at_ir(first, version), {"quality": f"{prefix}uncalibrated"}  # the joined graph needs the name itself
+    _rename(first.graph, inner)
     joined = compose.merge_models(
-        _at_ir(first, max(first.ir_version, second.ir_version)),
-        _at_ir(second, max(first.ir_version, second.ir_version)),
-        io_map=[wire],
-        inputs=[one + name for name in inputs],
-        outputs=[two + "quality"],
-        prefix1=one,
-        prefix2=two,
+        first,
+        _at_ir(second, version),
+        io_map=[(inner.get(wire[0], wire[0]), wire[1])],
+        outputs=[f"{prefix}quality"],
+        prefix2=prefix,
         name="router",
         producer_name="routewright",
     )
-    _rename(joined.graph, {one + name: name for name in inputs} | {two + "quality": "quality"})
+    _rename(joined.graph, {f"{prefix}quality": "quality"})
+    imports = {entry.domain: entry for entry in joined.opset_import}  # compose lists a shared domain twice, the converter mends only one
+    del joined.opset_import[:]
+    joined.opset_import.extend(imports[domain] for domain in sorted(imports))
     checker.check_model(joined, full_check=True)
     return joined
 
 
 def _fresh_prefix(model: onnx.ModelProto) -> str:
-    """A prefix of its own for every join, so that joining twice cannot repeat a name."""
-    names = [name for node in model.graph.node for name in (*node.output, node.name)]
-    depth = [int(found[1]) for name in names if (found := re.match(r"part(\d+)/", name))]
-    return f"part{max(depth, default=-1) + 1}/"
+    """head0/, head1/ ...: one of its own for every join, so that joining twice cannot repeat a name."""
+    names = [*(name for node in model.graph.node for name in (*node.output, node.name)), *(value.name for value in model.graph.initializer)]
+    taken = [int(found[1]) for name in names if (found := re.match(r"head(\d+)/", name))]
+    return f"head{max(taken, default=-1) + 1}/"
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -151,7 +157,7 @@ def _at_ir(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
     """Renames tensors wherever they stand, subgraphs included."""
-    for value in (*graph.input, *graph.output, *graph.value_info):
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = names.get(value.name, value.name)
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]

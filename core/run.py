@@ -60,7 +60,7 @@ def prepare() -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
-    for noisy in ("alembic", "httpx", "mlflow", "matplotlib", "git", "fontTools"):
+    for noisy in ("alembic", "httpx", "mlflow", "matplotlib", "git", "fontTools", "pooch"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
@@ -72,19 +72,22 @@ def entry(kind: str) -> Callable[[Callable[[DictConfig, Run], None]], Callable[[
 
     def decorate(task: Callable[[DictConfig, Run], None]) -> Callable[[], None]:
         def job(cfg: DictConfig) -> None:
+            from hydra.core.hydra_config import HydraConfig
             from hydra.errors import CompactHydraException, InstantiationException
+            from hydra.types import RunMode
 
             if cfg.hub:
                 os.environ["HF_HUB_OFFLINE"] = "0"
             try:
                 with Run.open(kind, cfg) as run:
                     task(cfg, run)
-            except InputError as error:
-                raise CompactHydraException(f"{kind}: {error}") from None
-            except InstantiationException as error:
-                if isinstance(error.__cause__, InputError):
-                    raise CompactHydraException(f"{kind}: {error.__cause__}") from None
-                raise
+            except (InputError, InstantiationException) as error:
+                mendable = error if isinstance(error, InputError) else error.__cause__
+                if not isinstance(mendable, InputError):
+                    raise
+                if HydraConfig.get().mode == RunMode.RUN:
+                    sys.exit(f"{kind}: {mendable}")
+                raise CompactHydraException(f"{kind}: {mendable}") from None  # a sweep goes on and reports it at its end
 
         @wraps(task)
         def main() -> None:
@@ -229,6 +232,23 @@ def _claim(folder: Path, target: Path) -> Path:
         sync_folder(name.parent)
         return name
     raise InputError(f"no free name beside {target}", mend="Remove old runs from the outputs folder.")
+
+
+def told(manifest: dict[str, Any]) -> dict[str, str]:
+    """A manifest's facts in short, for people: what made a run and how to make it again."""
+    versions, data = manifest["versions"], manifest.get("data", {})
+    short = {
+        "command": "python " + " ".join(manifest["command"]),
+        "commit": manifest["commit"][:12] + (" with uncommitted changes" if manifest["dirty"] else ""),
+        "seed": str(manifest["seed"]),
+        "data": f"{data.get('name', '')} sha256 {data.get('content_sha256', '')[:12]}",
+        "prices": str((data.get("prices") or {}).get("date", "the data's own costs")),
+        "encoder": str(manifest.get("encoder", ""))[:12],
+        "python": manifest["python"],
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "seconds": ", ".join(f"{stage} {spent['wall_s']:.1f}" for stage, spent in manifest["timings"].items()),
+    }
+    return {name: value for name, value in short.items() if value}
 
 
 def evenly(n: int, count: int) -> np.ndarray:

@@ -85,7 +85,7 @@ def assess(
     out["verdict"] = verdict.judge(name, point["difference"], spread["difference"], clustered=judging.clustered, n=len(table))
     out["operating_points"] = _operating_points(fitted, seen, outcomes, ruler, withheld, knobs)
     if ruler.by_share:
-        out |= _published(predictions, ruler, out, judging, reason)
+        out |= _published(predictions, ruler, out | {"withheld": withheld}, judging, reason)
     elif judging.protocol == "routellm":
         raise InputError(
             "protocol 'routellm' is for two models", expected="2 models", found=str(len(table.pool)), mend="Use protocol=exact."
@@ -106,6 +106,7 @@ def _described(ruler: Ruler, policy: str, judging: Judging) -> dict[str, Any]:
         "policy": policy if ruler.dollars else "threshold",
         "protocol": judging.protocol,
         "usage": ruler.outcomes.usage,
+        "pool": list(names),
         "axis": "share of strong calls" if ruler.by_share else "spend",
         "weak": names[ruler.pair.weak],
         "strong": names[ruler.pair.strong],
@@ -306,8 +307,9 @@ def _published(predictions: Predictions, ruler: Ruler, exact: Mapping[str, Any],
     found = {"apgr": paper.apgr, "cpt50": paper.cpt[50], "cpt80": paper.cpt[80]}
     out: dict[str, Any] = {"routellm": None if reason else found}
     if judging.protocol == "routellm" and not reason:
-        out["exact"] = {key: exact[key] for key in ("apgr", "apgr_ci", "cpt50", "cpt80")}
-        out |= found
+        out["exact"] = {key: exact[key] for key in ("apgr", "apgr_ci", "cpt50", "cpt50_ci", "cpt80", "cpt80_ci")}
+        out |= found | {f"{key}_ci": None for key in found}
+        exact["withheld"]["apgr_ci"] = "the paper's protocol has no interval; the exact figures under `exact` have one"
         best, coin = protocol.optimal(weak, strong), protocol.random(weak, strong, np.random.default_rng(0))
         for name, result in (("oracle", best), ("random", coin)):
             exact["controls"][name] |= {"apgr": result.apgr, "cpt50": result.cpt[50], "cpt80": result.cpt[80]}

@@ -20,7 +20,7 @@ import numpy as np
 
 from routewright.core.types import Curve, Floats
 from routewright.eval import curves
-from routewright.eval.numerals import legible
+from routewright.eval.numerals import known, legible
 
 if TYPE_CHECKING:
     from routewright.eval.report import View
@@ -68,12 +68,16 @@ def shorten(name: str, limit: int = 26) -> str:
 
 def has_dollars(view: View) -> bool:
     """Whether every model's cost is known, so that dollars may be shown."""
-    costs = [model.get("cost") for model in view.metrics["models"].values()]
-    return all(cost is not None and np.isfinite(cost) for cost in costs)
+    return all(known(model.get("cost")) for model in view.metrics["models"].values())
 
 
 def is_pair(view: View) -> bool:
     return len(view.metrics["models"]) == 2
+
+
+def gap_carries(view: View) -> bool:
+    """Whether shares of the models' quality gap may be drawn: the evaluation withholds APGR where they may not."""
+    return known(view.metrics.get("apgr"))
 
 
 def tradeoff(views: Sequence[View]) -> str:
@@ -97,8 +101,7 @@ def recovered(view: View) -> str:
 
     Where the gap does not carry that ratio (`apgr` is withheld) the vertical axis is plain quality.
     """
-    strong, carried = shorten(view.metrics["strong"]), view.metrics.get("apgr") is not None
-    what = "Performance gap recovered" if carried else "Quality"
+    strong, what = shorten(view.metrics["strong"]), "Performance gap recovered" if gap_carries(view) else "Quality"
     return _svg(lambda: _recovered(view), "recovered", f"{what} against the share of calls to {strong}: the router beside its controls.")
 
 
@@ -276,7 +279,7 @@ def _tradeoff_alt(views: Sequence[View]) -> str:
 def _recovered(view: View) -> Any:
     metrics, strong = view.metrics, _strong(view)
     weak_q, strong_q = (metrics["models"][metrics[side]]["quality"] for side in ("weak", "strong"))
-    carried = metrics.get("apgr") is not None
+    carried = gap_carries(view)
     low, unit = (weak_q, (strong_q - weak_q) / 100) if carried else (0.0, 1.0)
     figure, axes = _figure(rows=_rows(len(_beside(view))))
     handles = _thin_controls(axes, view, lambda curve: 100 * curve.share[:, strong], lambda curve: (curve.quality - low) / unit)
@@ -289,7 +292,7 @@ def _recovered(view: View) -> Any:
             labels.append(Label(title, _along(paths[-1]), style["color"]))
     for level in (80, 50) if carried else ():
         at = metrics.get(f"cpt{level}")
-        if at is not None and np.isfinite(at):
+        if known(at):
             axes.plot([at], [level], "D", color=BLUE, markersize=6, zorder=6)
             labels.insert(0, Label(f"CPT({level}) {at:.1f} %", np.array([[at, level]]), BLUE))
     axes.set_xlabel(f"share of calls to {shorten(metrics['strong'], 20)} (%)")

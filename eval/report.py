@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ PLACED = {
     "n_unobserved", "axis", "weak", "strong", "models", "reliability", "controls", "operating_points", "verdict", "leakage", "withheld",
     "routellm", "exact",
 }  # fmt: skip
-LEFT_OUT = {"schema"}  # says how to read the file, nothing about the run
+LEFT_OUT = {"schema", "pool"}  # say how to read the file, nothing about the run
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class View:
         missing = [key for key in ("verdict", "models", "weak", "strong", "controls") if key not in self.metrics]
         if "router" not in self.curves:
             missing.append("curves['router']")
+        if "verdict" in self.metrics and self.metrics["verdict"].get("word") not in SYMBOLS:
+            missing.append("verdict.word that is one of " + ", ".join(SYMBOLS))
         if missing:
             raise InputError(
                 "a run cannot be reported",
@@ -78,10 +81,18 @@ def render(views: Sequence[View], *, title: str) -> str:
 
     Raises InputError where there is no view.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     if not views:
         raise InputError("there is nothing to report", expected="at least one run", found="none", mend="Name runs: runs=[...].")
+    ranked = sorted(views, key=_rank)
+    pages = [_page(view, i, alone=len(views) == 1) for i, view in enumerate(ranked)]
+    compared = _comparison(ranked) if len(views) > 1 else None
+    return str(_template().render(title=title, pages=pages, compared=compared))
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -90,10 +101,7 @@ def render(views: Sequence[View], *, title: str) -> str:
         lstrip_blocks=True,
         finalize=lambda value: legible(value) if type(value) is str else value,
     )
-    ranked = sorted(views, key=_rank)
-    pages = [_page(view, i, alone=len(views) == 1) for i, view in enumerate(ranked)]
-    compared = _comparison(ranked) if len(views) > 1 else None
-    return environment.get_template("report.html").render(title=title, pages=pages, compared=compared)
+    return environment.get_template("report.html")
 
 
 def _rank(view: View) -> tuple[float, str]:
@@ -119,14 +127,19 @@ def _metric_rows(axis: str) -> list[MetricRow]:
         row
         for f in FRACTIONS
         for row in (
-            (f"cost_saved_at_{f}", f"cost saved at {f} %", percent, f"of the best model's dollars, while keeping {f} % of its quality"),
-            (f"usd_cost_saved_at_{f}", f"USD saved at {f} %", usd, "the same per 1,000 queries"),
+            (
+                f"cost_saved_at_{f}",
+                f"cost saved at {f}\u00a0%",
+                percent,
+                f"of the best model's dollars, while keeping {f}\u00a0% of its quality",
+            ),
+            (f"usd_cost_saved_at_{f}", f"USD saved at {f}\u00a0%", usd, "the same per 1,000 queries"),
         )
     ]
     return [
         ("apgr", "APGR", quality, f"mean share of the quality gap recovered over the {axis}; a coin gets 0.500"),
-        ("cpt50", "CPT(50)", share, f"the {axis} that recovers 50 % of the gap; a coin needs 50 %"),
-        ("cpt80", "CPT(80)", share, f"the {axis} that recovers 80 % of the gap; a coin needs 80 %"),
+        ("cpt50", "CPT(50)", share, f"the {axis} that recovers 50\u00a0% of the gap; a coin needs 50\u00a0%"),
+        ("cpt80", "CPT(80)", share, f"the {axis} that recovers 80\u00a0% of the gap; a coin needs 80\u00a0%"),
         *saved,
         ("peak_quality", "peak quality", quality, "the best the router does at any cost"),
         ("quality_at_best", "quality at knob 0", quality, "every query goes where the best answer is predicted, whatever it costs"),
@@ -224,7 +237,7 @@ def _operating_table(view: View) -> list[tuple[str, list[Cell], list[tuple[str, 
                 cell(row["quality"], quality, row.get("quality_ci"), "not observed"),
                 cell(_thousand(row.get("cost")), usd, None, "no cost is known"),
                 cell(row.get("difference"), points, row.get("ci"), "not measured"),
-                cell(row.get("knob"), lambda knob: f"{knob:.4g}", None, "not measured"),
+                cell(row.get("knob"), lambda knob: f"{knob:.4g}" if abs(knob) < 1e9 else "above every gain", None, "not measured"),
             ],
             [(model, percent(part)) for model, part in row["share"].items()],
         )
@@ -337,7 +350,7 @@ def _page(view: View, number: int, *, alone: bool) -> dict[str, Any]:
 
 def _adds(view: View) -> bool:
     """Whether the plot over strong calls says more than the cost-quality plot: with neither dollars nor a gap it is the same one."""
-    return plots.has_dollars(view) or view.metrics.get("apgr") is not None
+    return plots.has_dollars(view) or plots.gap_carries(view)
 
 
 def _comparison(views: Sequence[View]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ A new router sets `learned` and `GRAPH`, and writes `_learn` and `_scores`. Shap
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,6 +15,9 @@ from routewright.core.types import Battles, Bools, Floats, InputError, Ints, Out
 
 if TYPE_CHECKING:
     import onnx
+
+
+BLOCK = 16_000_000  # numbers that a table of queries by training rows may hold at once: 64 MB
 
 
 class Base:
@@ -143,8 +146,8 @@ class Linear(Base):
 
 
 def mean_cost(train: Outcomes | Battles) -> Floats:
-    """[m]: mean observed cost of each model in USD, NaN where none was observed; battles carry no cost."""
-    if isinstance(train, Battles):
+    """[m]: mean observed cost of each model in USD, NaN where none was observed or battles carry none."""
+    if train.cost is None:
         return np.full(len(train.pool), np.nan)
     return column_means(train.cost)
 
@@ -170,3 +173,10 @@ def patterns(quality: Floats) -> tuple[Bools, Ints]:
     """Which rows each model was observed on: distinct[p,n], and of_model[m], each model's pattern. One pattern where all is observed."""
     distinct, of_model = np.unique(~np.isnan(quality).T, axis=0, return_inverse=True)
     return distinct, of_model.reshape(-1)
+
+
+def blocks(n: int, width: int) -> Iterator[slice]:
+    """Slices of n rows such that rows times width stays within BLOCK; one empty slice where n is 0."""
+    step = max(1, BLOCK // max(width, 1))
+    for begin in range(0, max(n, 1), step):
+        yield slice(begin, begin + step)

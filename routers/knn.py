@@ -8,11 +8,10 @@ import numpy as np
 
 from routewright.core.graph import Array
 from routewright.core.types import Floats, InputError, Outcomes
-from routewright.routers.base import Base, patterns
+from routewright.routers.base import Base, blocks, patterns
 
 TOLERANCE = 1e-5  # in cosine: two float32 products of the same vectors may differ by less, so they count as one similarity
 UNSEEN = -4.0  # added to the similarity of a row that a model was not observed on: below every cosine
-BLOCK = 16_000_000  # similarities held at once, 64 MB
 
 
 class KNN(Base):
@@ -30,8 +29,8 @@ class KNN(Base):
         layered = Unsqueeze(similarity, first)
         seen = Add(layered, hidden)
         nearest, rows = TopK(seen, k)
-        best = ReduceMax(nearest, last)
-        kth = ReduceMin(nearest, last)
+        best = ReduceMax <axes: ints = [-1]> (nearest)
+        kth = ReduceMin <axes: ints = [-1]> (nearest)
         edge = Sub(kth, tolerance)
         inside = GreaterOrEqual(seen, edge)
         counted = Cast <to: int = 1> (inside)
@@ -75,7 +74,6 @@ class KNN(Base):
             "sharpness": np.array([self._sharpness()]),
             "tolerance": np.array([TOLERANCE]),
             "first": np.array([0]),
-            "last": np.array([-1]),
         }
 
     def _sharpness(self) -> float:
@@ -83,16 +81,15 @@ class KNN(Base):
 
     def _scores(self, embedding: Floats) -> Floats:
         tables = self._tables()
-        k, size = int(tables["k"][0]), len(self.memory_)
+        k = int(tables["k"][0])
         scores = np.empty((len(embedding), self.quality_.shape[1]))
-        step = max(1, BLOCK // size)
-        for begin in range(0, len(embedding), step):
-            similarity = embedding[begin : begin + step] @ tables["memory"]  # (block, N)
+        for block in blocks(len(embedding), len(self.memory_)):
+            similarity = embedding[block] @ tables["memory"]  # (block, N)
             total = norm = np.zeros(())
             for hidden, grades, observed in zip(tables["hidden"], tables["grades"], tables["observed"], strict=True):
                 weight = self._weight(similarity + hidden, k)
                 total, norm = total + weight @ grades, norm + weight @ observed
-            scores[begin : begin + step] = total / norm
+            scores[block] = total / norm
         return scores
 
     def _weight(self, seen: Floats, k: int) -> Floats:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
+from onnx import parser
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
@@ -164,11 +165,9 @@ def test_the_graph_scores_as_predict_does(name: str, batch: int, m: int, rng: np
 
 def test_duplicate_training_queries_do_not_part_graph_and_predict(name: str, outcomes: Outcomes) -> None:
     rows = np.tile(np.arange(20), 15)  # every similarity stands 15 times: ties at every rank
-    queries = outcomes.queries.take(rows)
-    unique = Queries(np.array([str(i) for i in range(len(rows))], dtype=object), queries.text, queries.group, queries.embedding)
-    table = Outcomes(unique, outcomes.pool, np.random.default_rng(1).random((len(rows), 2)), outcomes.cost[rows])
-    if make(name).supervision == "battles":
-        table = with_quality(table, np.round(table.quality))
+    ids, source = np.array([f"copy{i}" for i in range(len(rows))], dtype=object), outcomes.queries
+    copies = Queries(ids, source.text[rows], source.group[rows], source.vectors()[rows])
+    table = Outcomes(copies, outcomes.pool, np.random.default_rng(1).random((len(rows), 2)), outcomes.cost[rows])
     router = fitted(name, table)
     scored = graph.run(router.onnx(), {"embedding": outcomes.queries.vectors()})
     assert np.abs(scored - router.predict(outcomes.queries).quality).max() < 1e-4
@@ -319,6 +318,17 @@ def test_the_graph_states_its_shapes(name: str, outcomes: Outcomes) -> None:
     assert [value.name for value in model.graph.output] == ["quality"]
     assert model.graph.input[0].type.tensor_type.shape.dim[1].dim_value == 16
     assert model.graph.output[0].type.tensor_type.shape.dim[1].dim_value == 2
+
+
+@pytest.mark.parametrize(("opset", "ir"), [(18, 10), (20, 11)])
+def test_the_graph_fits_encoders_of_a_later_opset(name: str, opset: int, ir: int, outcomes: Outcomes) -> None:
+    encoder = parser.parse_model(
+        f"""<ir_version: {ir}, opset_import: ["" : {opset}]>
+        encode (float[batch, 16] raw) => (float[batch, 16] embedding) {{ embedding = Identity(raw) }}"""
+    )
+    router = fitted(name, outcomes)
+    scored = graph.run(graph.merge(encoder, router.onnx()), {"raw": outcomes.queries.vectors()})
+    assert np.abs(scored - router.predict(outcomes.queries).quality).max() < 1e-4
 
 
 def test_a_pool_of_other_names_changes_nothing(name: str, outcomes: Outcomes) -> None:

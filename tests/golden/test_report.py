@@ -34,8 +34,9 @@ DIFFERENCE = {
 
 
 def _bent(share: np.ndarray, cost: np.ndarray, quality: np.ndarray, bend: float) -> Curve:
-    """From the cheapest to the last model, `bend` above the straight mix in the middle."""
-    return Curve(1 - share[:, -1], share @ cost, share @ quality + bend * 4 * share[:, -1] * (1 - share[:, -1]), share)
+    """Along these mixes, `bend` above them in the middle."""
+    way = np.linspace(0, 1, len(share))
+    return Curve(1 - way, share @ cost, share @ quality + bend * 4 * way * (1 - way), share)
 
 
 def made(
@@ -45,13 +46,13 @@ def made(
     m = len(names)
     difference, ci = DIFFERENCE[word]
     cost = 10.0 ** np.linspace(-4, -2, m)
-    quality = 0.64 + 0.22 * np.linspace(0, 1, m) ** 0.5 - 0.05 * (np.arange(m) % 3 == 1) * (m > 2)
-    middle = np.linspace(0, 1, 61)
-    share = np.zeros((61, m))
-    share[:, 0], share[:, -1] = 1 - middle, middle
+    quality = 0.64 + 0.22 * np.linspace(0, 1, m) ** 0.5 - 0.05 * ((np.arange(m) % 3 == 1) & (np.arange(m) < m - 1))
     bend = lift if lift is not None else 1.5 * difference
     x, y = curves.fixed_mix(cost, quality)
     corners = np.eye(m)[[int(np.flatnonzero(cost == at)[0]) for at in x]]
+    # along the best fixed mixes, corner by corner
+    step = np.linspace(0, len(x) - 1, 61)
+    share = np.stack([np.interp(step, np.arange(len(x)), column) for column in corners.T], axis=1)  # (61, m)
     shown = {"router": _bent(share, cost, quality, bend), "fixed_mix": Curve(np.zeros(len(x)), x, y, corners)}
     bends = {"random": 0, "group": 0.006, "length": 0.002, "shuffled_labels": -0.004, "shuffled_decisions": 0.003}
     shown |= {control: _bent(share, cost, quality, by) for control, by in bends.items()}
@@ -347,11 +348,22 @@ def test_a_real_evaluation_is_shown_whole(rng):
     assert decide(scores.quality, table.cost, 0.0).served.shape == (200,)
 
 
+def test_a_router_that_never_moves_is_still_shown():
+    """One operating point and two models that cost the same: nothing has a width, and nothing may divide by it."""
+    view = made()
+    models = {name: row | {"cost": 0.001, "quality": 0.7} for name, row in view.metrics["models"].items()}
+    one = {name: Curve(c.knob[:1], c.cost[:1], c.quality[:1], c.share[-1:]) for name, c in view.curves.items()}
+    page = render([View("still", view.metrics | {"models": models, "apgr": float("nan")}, one)], title="t")
+    assert "nan" not in Page(page).body.lower()
+
+
 def test_bad_input_is_refused_by_name():
     with pytest.raises(InputError, match="nothing to report"):
         render([], title="t")
     with pytest.raises(InputError, match=r"'mf'.*verdict"):
         View("mf", {"models": {}, "weak": "", "strong": "", "controls": {}}, made().curves)
+    with pytest.raises(InputError, match=r"verdict\.word that is one of helps"):
+        made(verdict={"word": "wins"})
     with pytest.raises(InputError, match=r"curves\['router'\]"):
         View("mf", made().metrics, {})
 
