@@ -20,7 +20,7 @@ def main(cfg: DictConfig, job: run.Run) -> None:
 
     folder, manifest = artifact.open_run(cfg.run)
     made = manifest["config"]
-    encoder = instantiate(cfg.encoder or made["encoder"])
+    encoder = instantiate(cfg.get("encoder") or made["encoder"])
     if encoder.fingerprint != manifest["encoder"]:
         raise InputError(
             "this encoder is not the one the router was trained on",
@@ -37,7 +37,7 @@ def main(cfg: DictConfig, job: run.Run) -> None:
     with job.stage("export"):
         metrics = json.loads((folder / "metrics.json").read_text())
         facts = bundle.Facts(manifest["name"], outcomes.pool, scores.predictions.cost.mean(axis=0), manifest["data"], metrics)
-        exported = Bundle.load(bundle.write_bundle(job.folder / "bundle", encoder, router, calibration, facts))
+        exported = Bundle.load(bundle.write_bundle(job.folder / "bundle", encoder, router, calibration, facts), threads=run.cores())
     with job.stage("compare"):
         sample = outcomes.queries.take(run.evenly(len(outcomes), cfg.compare))
         sample = sample.encoded(encoder.encode(sample.text))

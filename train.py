@@ -45,8 +45,8 @@ def main(cfg: DictConfig, job: run.Run) -> None:
         artifact.save_scores(job.folder, trial.scores(tried, outcomes))
         artifact.save_curves(job.folder, tried.assessment.curves, outcomes.pool.name)
         facts = bundle.Facts(job.name, outcomes.pool, tried.fitted.predictions.cost.mean(axis=0), job.facts["data"], metrics)
-        exported = Bundle.load(bundle.write_bundle(job.folder / "bundle", encoder, router, calibration, facts))
-        sample = outcomes.queries.take(tried.fitted.rows[:500])
+        exported = Bundle.load(bundle.write_bundle(job.folder / "bundle", encoder, router, calibration, facts), threads=run.cores())
+        sample = outcomes.queries.take(tried.fitted.rows[run.evenly(len(tried.fitted.rows), cfg.compare)])
         job.facts["export_difference"] = exported.compare(list(sample.text), calibration(router.predict(sample)).quality)
     with job.stage("report"):
         job.write_json("metrics.json", metrics)

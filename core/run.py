@@ -251,6 +251,11 @@ def told(manifest: dict[str, Any]) -> dict[str, str]:
     return {name: value for name, value in short.items() if value}
 
 
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def evenly(n: int, count: int) -> np.ndarray:
     """At most `count` row numbers spread evenly over n rows."""
     return np.unique(np.linspace(0, n - 1, min(n, count)).round().astype(np.int64))

@@ -81,8 +81,8 @@ def assess(
     out |= _quality_estimates(predictions, table, withheld)
     out |= _singles(ruler)
     out |= _ceiling(ruler, sweep, withheld)
-    shown, out["controls"] = _controls(ruler, {k: v.take(seen) for k, v in rivals.items()}, predictions, sweep, rng, reason)
-    out["verdict"] = verdict.judge(name, point["difference"], spread["difference"], clustered=judging.clustered, n=len(table))
+    shown, out["controls"], beaten = _controls(ruler, {k: v.take(seen) for k, v in rivals.items()}, predictions, sweep, rng, reason)
+    out["verdict"] = verdict.judge(name, point["difference"], spread["difference"], beaten, clustered=judging.clustered, n=len(table))
     out["operating_points"] = _operating_points(fitted, seen, outcomes, ruler, withheld, knobs)
     if ruler.by_share:
         out |= _published(predictions, ruler, out | {"withheld": withheld}, judging, reason)
@@ -207,33 +207,39 @@ def _controls(
     sweep: curves.Sweep,
     rng: np.random.Generator,
     reason: str | None,
-) -> tuple[dict[str, Curve], dict[str, Any]]:
-    """Every control's curve, and its APGR, AIQ and difference against the best fixed mix."""
+) -> tuple[dict[str, Curve], dict[str, Any], dict[str, tuple[float, Floats]]]:
+    """Every control's curve; its APGR, AIQ and difference against the best fixed mix; and that difference with its replicates."""
     shown: dict[str, Curve] = {"fixed_mix": ruler.mix_curve(), "random": ruler.random_curve(sweep.curve())}
-    table: dict[str, Any] = {}
-    trials = dict(rivals) | {"shuffled_decisions": controls.shuffled_decisions(predictions, rng)}
+    table: dict[str, Any] = {name: _drawn(ruler, curve, reason) for name, curve in shown.items()}
+    trials = {"shuffled_decisions": controls.shuffled_decisions(predictions, rng)} | dict(rivals)
     swept = {name: ruler.sweep(trial) for name, trial in trials.items()}
     # the oracle never calls a dearer model that gains nothing
     swept["oracle"] = ruler.sweep(controls.oracle(ruler.outcomes), lowest=0.0)
+    spreads: dict[str, tuple[float, Floats]] = {}
     for name, path in swept.items():
-        point, spread = ruler.measure(path)
         shown[name] = path.curve()
-        table[name] = {
-            "apgr": None if reason else point["apgr"],
-            "apgr_ci": None if reason else stats.interval(spread["apgr"]),
-            "cpt50": None if reason else point["cpt50"],
-            "cpt80": None if reason else point["cpt80"],
-            "aiq": _aiq(ruler, shown[name].cost, shown[name].quality),
-            "difference": point["difference"],
-            "ci": stats.interval(spread["difference"]),
-            "cost_saved_at_95": point["cost_saved_at_95"] if ruler.dollars else None,
-        }
-    table["random"] = _drawn(ruler, shown["random"], reason)
-    table["fixed_mix"] = _drawn(ruler, shown["fixed_mix"], reason)
+        table[name], replicates = _control(ruler, path, shown[name], reason)
+        if name in rivals:
+            spreads[name] = (table[name]["difference"], replicates)
     cost, quality = (values[0] for values in ruler.means(np.ones((1, len(ruler.outcomes)))))
     for j, model in enumerate(ruler.outcomes.pool.name):
         table[f"model:{model}"] = {"apgr": None, "quality": float(quality[j]), "cost": float(cost[j]) if ruler.dollars else None}
-    return shown, table
+    return shown, table, spreads
+
+
+def _control(ruler: Ruler, path: curves.Sweep, curve: Curve, reason: str | None) -> tuple[dict[str, Any], Floats]:
+    point, spread = ruler.measure(path)
+    row = {
+        "apgr": None if reason else point["apgr"],
+        "apgr_ci": None if reason else stats.interval(spread["apgr"]),
+        "cpt50": None if reason else point["cpt50"],
+        "cpt80": None if reason else point["cpt80"],
+        "aiq": _aiq(ruler, curve.cost, curve.quality),
+        "difference": point["difference"],
+        "ci": stats.interval(spread["difference"]),
+        "cost_saved_at_95": point["cost_saved_at_95"] if ruler.dollars else None,
+    }
+    return row, spread["difference"]
 
 
 def _drawn(ruler: Ruler, curve: Curve, reason: str | None) -> dict[str, Any]:
@@ -244,6 +250,7 @@ def _drawn(ruler: Ruler, curve: Curve, reason: str | None) -> dict[str, Any]:
     width = float(cost[strong] - cost[weak])
     axis, height = (curve.share[:, strong], curve.quality) if ruler.by_share else ((x - cost[weak]) / (width or np.nan), y)
     reach = metrics.cost_at(0.95, x, y, quality[best])[0]
+    reach = cost[best] if np.isnan(reach) else min(reach, cost[best])
     mix_x, mix_y = curves.fixed_mix(cost, quality)
     low, high = float(cost[weak]), float(cost[best])
     above = curves.mean_height(x, y, low, high)[0] - curves.mean_height(mix_x, mix_y, low, high)[0]

@@ -76,7 +76,7 @@ def percent(value: float | None, scale: float) -> str:
 
 
 def signed(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:+.2f}"
+    return "-" if value is None else f"{100 * value if abs(value) >= 5e-5 else 0:+.2f}"
 
 
 def span(values: Sequence[float] | None, scale: float = 1.0) -> str:

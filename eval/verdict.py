@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,14 @@ def word(ci: Sequence[float] | None) -> str:
     return HELPS if ci[0] > 0 else HURTS if ci[1] < 0 else NO_EVIDENCE
 
 
-def judge(router: str, difference: float, replicates: Floats, *, clustered: bool, n: int) -> dict[str, Any]:
-    """The verdict with its interval and a sentence, from the paired bootstrap of the difference (quality in [0, 1])."""
+def judge(
+    router: str, difference: float, replicates: Floats, rivals: Mapping[str, tuple[float, Floats]], *, clustered: bool, n: int
+) -> dict[str, Any]:
+    """The verdict with its interval and a sentence, from the paired bootstrap of the difference (quality in [0, 1]).
+
+    rivals: controls by name, each with its own difference and the replicates of it from the same resamples. `unbeaten` lists those that the
+    router is not better than: what it seems to know may be no more than they do.
+    """
     ci = stats.interval(replicates)
     if ci is not None and max(abs(ci[0]), abs(ci[1])) < 1e-9:
         ci = [0.0, 0.0]  # rounding of a difference that is exactly nothing must not become evidence
@@ -35,7 +41,16 @@ def judge(router: str, difference: float, replicates: Floats, *, clustered: bool
         f"{claim}: {100 * difference:+.2f} quality points {span} (95 %, {n} test queries, paired bootstrap over {unit}) "
         "against the best fixed mix of single models at the same cost."
     )
-    return {"word": said, "difference": difference, "ci": ci, "unit": UNIT, "sentence": sentence}
+    unbeaten = {name: found for name, (found, values) in rivals.items() if not _above(replicates - values)}
+    if said == HELPS and unbeaten:
+        told = ", ".join(f"{name.replace('_', ' ')} ({100 * found:+.2f})" for name, found in unbeaten.items())
+        sentence += f" But it is not shown to beat what knows less: {told}."
+    return {"word": said, "difference": difference, "ci": ci, "unit": UNIT, "sentence": sentence, "unbeaten": sorted(unbeaten)}
+
+
+def _above(differences: Floats) -> bool:
+    ci = stats.interval(differences)
+    return ci is not None and ci[0] > 0
 
 
 def gap_reason(weak: Floats, strong: Floats, groups: Sequence[str] | None) -> str | None:

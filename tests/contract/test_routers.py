@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -290,9 +291,11 @@ def test_the_wrong_supervision_is_refused(name: str, outcomes: Outcomes) -> None
         return
     by_outcomes = router.fit(outcomes, rng=np.random.default_rng(0)).state()
     by_battles = fitted(name, outcomes).state()
-    assert all(np.array_equal(by_outcomes[key], by_battles[key]) for key in by_battles if key != "cost_")
-    assert np.isfinite(by_outcomes["cost_"]).all()
-    assert np.isnan(by_battles["cost_"]).all()
+    # battles made of outcomes carry their costs along
+    assert all(np.array_equal(by_outcomes[key], by_battles[key]) for key in by_battles)
+    assert np.isfinite(by_battles["cost_"]).all()
+    uncosted = replace(outcomes.battles(), cost=None)
+    assert np.isnan(make(name).fit(uncosted, rng=np.random.default_rng(0)).state()["cost_"]).all()
 
 
 def test_fractional_grades(name: str, rng: np.random.Generator) -> None:

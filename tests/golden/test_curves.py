@@ -101,8 +101,18 @@ def test_verdict_words() -> None:
     assert verdict.word([-0.01, 0.02]) == "no evidence that it helps"
     assert verdict.word([-0.02, -0.01]) == "hurts"
     assert verdict.word(None) == "no evidence that it helps"
-    zero = verdict.judge("r", 0.0, np.full(100, 1e-16), clustered=False, n=5)
+    zero = verdict.judge("r", 0.0, np.full(100, 1e-16), {}, clustered=False, n=5)
     assert zero["word"] == "no evidence that it helps"
+
+
+def test_a_rival_that_is_not_beaten_is_named() -> None:
+    noise = np.random.default_rng(0).normal(size=500) * 0.001
+    spread = 0.02 + noise
+    found = verdict.judge("r", 0.02, spread, {"group": (0.021, spread + 0.001), "length": (0.0, noise)}, clustered=False, n=500)
+    assert found["word"] == "helps"
+    assert found["unbeaten"] == ["group"]
+    assert "group (+2.10)" in found["sentence"]
+    assert "length" not in found["sentence"]
 
 
 def test_gap_too_small_or_reversed_has_a_reason() -> None:

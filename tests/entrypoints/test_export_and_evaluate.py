@@ -1,0 +1,162 @@
+"""`python export.py` and `python evaluate.py`: what comes out is what was trained, and what was changed is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from routewright.core.run import load_manifest
+from routewright.core.types import InputError
+from routewright.gateway.bundle import FILES, Bundle
+
+
+def test_export_writes_the_same_bundle_again(entry, trained) -> None:
+    folder = trained("router=logistic").ok().folder
+    ended = entry("export", f"run={folder}", "compare=60").ok()
+    assert load_manifest(ended.folder)["kind"] == "export"
+    assert load_manifest(ended.folder)["export_difference"] <= 1e-4
+    assert "60 queries at batch 1 and 64" in ended.out
+    for name in ("router.onnx", "tokenizer.json"):
+        assert (ended.folder / "bundle" / name).read_bytes() == (folder / "bundle" / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("place", [0.01, 0.5, 0.99])
+def test_one_flipped_byte_is_refused_by_name(bundle_folder: Path, tmp_path: Path, name: str, place: float) -> None:
+    copy = shutil.copytree(bundle_folder, tmp_path / "copy")
+    data = bytearray((copy / name).read_bytes())
+    data[int(place * (len(data) - 1))] ^= 1
+    (copy / name).write_bytes(data)
+    with pytest.raises(InputError, match=name.replace(".", r"\.")):
+        Bundle.load(copy)
+
+
+def test_a_flipped_seal_and_a_missing_file_are_refused(bundle_folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bundle_folder, tmp_path / "copy")
+    text = (copy / "bundle.json").read_text()
+    seal = json.loads(text)["sha256"]["bundle.json"]
+    (copy / "bundle.json").write_text(text.replace(seal, "0" * 64))
+    with pytest.raises(InputError, match=r"bundle\.json was changed"):
+        Bundle.load(copy)
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match=r"tokenizer\.json cannot be read"):
+        Bundle.load(copy)
+
+
+def test_an_unknown_point_lists_the_points(bundle_folder: Path) -> None:
+    bundle = Bundle.load(bundle_folder)
+    with pytest.raises(InputError, match="expected one of balanced, cheapest, quality-95"):
+        bundle.decide("hello", point="best")
+    assert bundle.score([]).shape == (0, 2)
+    assert bundle.decide("").model in bundle.models
+
+
+@pytest.fixture(scope="module")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with a tiny encoder: its checks do not depend on its size."""
+    import numpy as np
+
+    from routewright.core import bundle, graph
+    from routewright.core.calibrate import Affine
+    from routewright.routers.logistic import Logistic
+    from tests.conftest import make_outcomes
+
+    outcomes = make_outcomes(np.random.default_rng(0), d=8)
+
+    class Letters:
+        """Token ids to a one-hot mean: enough of an encoder to be exported."""
+
+        fingerprint = "f" * 64
+
+        def onnx(self):
+            import onnx
+            from onnx import numpy_helper, parser
+
+            model = parser.parse_model(
+                f"""<ir_version: {graph.IR_VERSION}, opset_import: ["" : {graph.OPSET}]>
+                letters (int64[batch, tokens] input_ids, int64[batch, tokens] attention_mask) => (float[batch, 8] embedding) {{
+                    rows = Gather(table, input_ids)
+                    whole = Cast<to = 1>(attention_mask)
+                    weight = Unsqueeze(whole, last)
+                    kept = Mul(rows, weight)
+                    embedding = ReduceMean<axes = [1], keepdims = 0>(kept)
+                }}"""
+            )
+            table = np.random.default_rng(1).normal(size=(3, 8)).astype(np.float32)
+            model.graph.initializer.extend([numpy_helper.from_array(table, "table"), numpy_helper.from_array(np.array([-1]), "last")])
+            onnx.checker.check_model(model)
+            return model
+
+        def tokenizer(self) -> str:
+            from tokenizers import Tokenizer, models, pre_tokenizers
+
+            made = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]"))
+            made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+            made.enable_truncation(16)
+            made.post_processor = None
+            return made.to_str()
+
+    fitted = Logistic().fit(outcomes, rng=np.random.default_rng(0))
+    points = {name: {"knob": 0.1 * i} for i, name in enumerate(("balanced", "cheapest", "quality-95"))}
+    verdict = {"word": "hurts", "difference": -0.1, "ci": None, "sentence": "It hurts."}
+    metrics = {
+        "policy": "threshold",
+        "weak": "model0",
+        "strong": "model1",
+        "operating_points": points,
+        "labels": "clean",
+        "verdict": verdict,
+    }
+    facts = bundle.Facts("tiny", outcomes.pool, np.array([0.1, np.nan]), {"name": "made up"}, metrics)
+    return bundle.write_bundle(tmp_path_factory.mktemp("bundle"), Letters(), fitted, Affine(0.5, np.zeros(2)), facts)
+
+
+def test_evaluate_repeats_the_run_and_compares(entry, trained) -> None:
+    one = trained("router=logistic").ok().folder
+    two = trained("router=constant").ok().folder
+    ended = entry("evaluate", f"runs=[{one},{two}]", "replicates=200").ok()
+    found = json.loads((ended.folder / "metrics.json").read_text())
+    first = json.loads((one / "metrics.json").read_text())
+    again = found["runs"]["logistic"]
+    for key in ("apgr", "aiq", "auroc", "brier", "cost_saved_at_95"):
+        assert again[key] == pytest.approx(first[key], abs=1e-9)
+    assert again["operating_points"]["balanced"] == first["operating_points"]["balanced"]
+    assert again["verdict"]["ci"] == first["verdict"]["ci"]
+    (pair,) = found["paired"]
+    assert pair["ci"][0] > 0
+    assert "logistic beats constant" in ended.out
+    assert (ended.folder / "report.html").stat().st_size > 10_000
+
+
+def test_evaluate_on_other_data_leaves_out_what_was_seen(entry, trained, table: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    from tests.entrypoints.conftest import write_table
+
+    folder = trained("router=logistic").ok().folder
+    other = write_table(tmp_path / "other.csv", np.random.default_rng(5))
+    ended = entry("evaluate", f"runs=[{folder}]", "data=table", f"data.path={other}", "replicates=200").ok()
+    found = json.loads((ended.folder / "metrics.json").read_text())["runs"]["logistic"]
+    assert found["n_test"] == 80  # the stories are the same texts: only the sums are new
+    same = entry("evaluate", f"runs=[{folder}]", "data=table", f"data.path={table}")
+    assert same.code == 1
+    assert "has not seen" in same.err
+
+
+def test_what_is_no_run_is_named(entry, tmp_path: Path) -> None:
+    for name, words in (("export", [f"run={tmp_path}/none"]), ("evaluate", [f"runs=[{tmp_path}/none]"])):
+        ended = entry(name, *words)
+        assert ended.code == 1
+        assert "is not there" in ended.err
+    (tmp_path / "empty").mkdir()
+    assert "not a finished run" in entry("export", f"run={tmp_path}/empty").err
+
+
+def test_evaluate_cannot_be_imported_by_mistake() -> None:
+    import runpy
+
+    with pytest.raises(ImportError, match="Hugging Face"):
+        runpy.run_path(str(Path(__file__).resolve().parents[2] / "evaluate.py"), run_name="evaluate")
