@@ -60,7 +60,7 @@ def prepare() -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
-    for noisy in ("alembic", "httpx", "mlflow", "matplotlib", "git", "fontTools", "pooch"):
+    for noisy in ("alembic", "httpx", "mlflow", "matplotlib", "git", "fontTools"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

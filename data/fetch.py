@@ -107,6 +107,7 @@ def _download(file: RemoteFile, cached: Path) -> Path:
     import pooch
     import requests
 
+    pooch.get_logger().setLevel("WARNING")
     url = f"{BASE_URL}/{quote(file.inside)}"
     download = pooch.HTTPDownloader(timeout=TIMEOUT, chunk_size=1 << 16)
 

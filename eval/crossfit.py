@@ -6,7 +6,7 @@ Nothing here knows a router's class: `make` builds a fresh one, and Hydra hands 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -50,8 +50,8 @@ def fit_one(make: Callable[[], Router], train: Outcomes, rng: np.random.Generato
 
 
 def crossfit(make: Callable[[], Router], outcomes: Outcomes, cuts: Sequence[Cut], rng: np.random.Generator) -> Fitted:
-    """One fold: fit, calibrate on its calibration rows, score its test rows. Several: pooled out-of-fold scores, each fold calibrated on
-    the out-of-fold scores of the others, and one more router fitted on everything for export.
+    """One fold: fit, calibrate on its calibration rows, score its test rows. Several: pooled out-of-fold scores, levelled,
+    one calibration on all of them, which cannot reorder a pair, and one more router fitted on everything for export.
     """
     streams = rng.spawn(len(cuts) + 1)
     routers = [fit_one(make, outcomes.take(cut.train), stream) for cut, stream in zip(cuts, streams, strict=False)]
@@ -60,15 +60,31 @@ def crossfit(make: Callable[[], Router], outcomes: Outcomes, cuts: Sequence[Cut]
     rows = np.concatenate([cut.test for cut in cuts])
     fold = np.concatenate([np.full(len(cut.test), k) for k, cut in enumerate(cuts)])
     order = np.argsort(rows, kind="stable")
-    raw = [router.predict(outcomes.queries.take(cut.test)) for router, cut in zip(routers, cuts, strict=True)]
-    pooled = _join(raw).take(order)
+    pooled = _levelled(routers, outcomes, cuts).take(order)
     rows, fold = rows[order], fold[order]
-    table = outcomes.take(rows)
-    maps = [Affine.fit(pooled.take(fold != k), table.take(fold != k)) for k in range(len(cuts))]
+    affine = Affine.fit(pooled, outcomes.take(rows))
+    calibrated = affine(pooled)
     final = fit_one(make, outcomes, streams[-1])
-    calibrated = _by_fold(pooled, fold, maps)
+    # the exported router's own level takes the place of the folds', so that its mean promise is the pooled one
+    level = pooled.quality.mean(axis=0) - final.predict(outcomes.queries).quality.mean(axis=0)
+    exported = Affine(affine.scale, affine.shift + affine.scale * level)
     held_out = tuple((rows[fold != k], calibrated.take(fold != k)) for k in range(len(cuts)))
-    return Fitted(rows, fold, calibrated, Affine.fit(pooled, table), final, held_out, exact=False)
+    return Fitted(rows, fold, calibrated, exported, final, held_out, exact=False)
+
+
+def _levelled(routers: Sequence[Router], outcomes: Outcomes, cuts: Sequence[Cut]) -> Predictions:
+    """Every fold's test scores, in the order of the folds, each less the mean score that its router gives its own training rows.
+
+    A training mean runs against the mean of what was left out: pooled as they are, even constant predictions rank the folds, and wrongly
+    (APGR .48 on five random folds of MMLU, .39 with subjects left out). Without its own level a constant is a tie, as it should be. Only
+    training queries enter, so no outcome of a test row does.
+    """
+    parts = []
+    for router, cut in zip(routers, cuts, strict=True):
+        level = router.predict(outcomes.queries.take(cut.train)).quality.mean(axis=0)
+        test = router.predict(outcomes.queries.take(cut.test))
+        parts.append(Predictions(test.quality - level, test.cost))
+    return Predictions(np.concatenate([part.quality for part in parts]), np.concatenate([part.cost for part in parts]))
 
 
 def _single(router: Router, outcomes: Outcomes, cut: Cut) -> Fitted:
@@ -79,14 +95,3 @@ def _single(router: Router, outcomes: Outcomes, cut: Cut) -> Fitted:
     scores = router.predict(outcomes.queries.take(cut.calibration))
     affine = Affine.fit(scores, outcomes.take(cut.calibration))
     return Fitted(cut.test, fold, affine(test), affine, router, ((cut.calibration, affine(scores)),), exact=True)
-
-
-def _join(parts: Sequence[Predictions]) -> Predictions:
-    return Predictions(np.concatenate([part.quality for part in parts]), np.concatenate([part.cost for part in parts]))
-
-
-def _by_fold(pooled: Predictions, fold: Ints, maps: Sequence[Affine]) -> Predictions:
-    quality = np.empty_like(pooled.quality)
-    for k, affine in enumerate(maps):
-        quality[fold == k] = affine(pooled.take(fold == k)).quality
-    return replace(pooled, quality=quality)

@@ -37,8 +37,9 @@ def judge(
     unit = "groups" if clustered else "queries"
     span = f"[{100 * ci[0]:+.2f}, {100 * ci[1]:+.2f}]" if ci else "no interval"
     claim = {HELPS: f"{router} helps", HURTS: f"{router} hurts", NO_EVIDENCE: f"There is no evidence that {router} helps"}[said]
+    shown = 100 * difference if abs(difference) >= 5e-5 else 0.0  # no minus before a zero
     sentence = (
-        f"{claim}: {100 * difference:+.2f} quality points {span} (95 %, {n} test queries, paired bootstrap over {unit}) "
+        f"{claim}: {shown:+.2f} quality points {span} (95 %, {n} test queries, paired bootstrap over {unit}) "
         "against the best fixed mix of single models at the same cost."
     )
     unbeaten = {name: found for name, (found, values) in rivals.items() if not _above(replicates - values)}

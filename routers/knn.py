@@ -10,7 +10,6 @@ from routewright.core.graph import Array
 from routewright.core.types import Floats, InputError, Outcomes
 from routewright.routers.base import Base, blocks, patterns
 
-TOLERANCE = 1e-5  # in cosine: two float32 products of the same vectors may differ by less, so they count as one similarity
 UNSEEN = -4.0  # added to the similarity of a row that a model was not observed on: below every cosine
 
 
@@ -19,7 +18,8 @@ class KNN(Base):
 
     k: neighbours, among the rows each model was observed on; all of them where there are fewer.
     weights: "uniform", or "distance" for a softmax of similarity / temperature over the neighbours.
-    Queries as similar as the k-th, to 1e-5, all count: neither the order of the training rows nor a rounding decides.
+    edge: in cosine; a row's weight falls from 1 at the k-th similarity to 0 this far below it, so neither the order of the training rows nor a
+    rounding decides. With a sharp edge the last bit of an embedding swaps a neighbour, and the exported graph scores apart from the router.
     One training row, or equal grades, give that grade for every query.
     """
 
@@ -31,9 +31,10 @@ class KNN(Base):
         nearest, rows = TopK(seen, k)
         best = ReduceMax <axes: ints = [-1]> (nearest)
         kth = ReduceMin <axes: ints = [-1]> (nearest)
-        edge = Sub(kth, tolerance)
-        inside = GreaterOrEqual(seen, edge)
-        counted = Cast <to: int = 1> (inside)
+        beyond = Sub(seen, kth)
+        slope = Div(beyond, edge)
+        height = Add(slope, one)
+        counted = Clip(height, zero, one)
         gap = Sub(seen, best)
         scaled = Mul(gap, sharpness)
         kernel = Exp(scaled)
@@ -47,16 +48,15 @@ class KNN(Base):
     memory_: Floats  # (N, d) training embeddings
     quality_: Floats  # (N, m) their grades, NaN where not observed
 
-    def __init__(self, k: int = 100, weights: str = "uniform", temperature: float = 0.1) -> None:
-        self.k, self.weights, self.temperature = k, weights, temperature
+    def __init__(self, k: int = 100, weights: str = "uniform", temperature: float = 0.1, edge: float = 2e-3) -> None:
+        self.k, self.weights, self.temperature, self.edge = k, weights, temperature, edge
 
     def _learn(self, train: Outcomes, rng: np.random.Generator) -> None:
         if self.weights not in ("uniform", "distance"):
             raise InputError("unknown weights of neighbours", expected="uniform or distance", found=repr(self.weights))
-        if self.k < 1 or not self.temperature > 0:
-            raise InputError(
-                "impossible neighbours", expected="k >= 1 and temperature > 0", found=f"k={self.k}, temperature={self.temperature}"
-            )
+        if self.k < 1 or not self.temperature > 0 or not self.edge > 0:
+            found = f"k={self.k}, temperature={self.temperature}, edge={self.edge}"
+            raise InputError("impossible neighbours", expected="k >= 1, temperature > 0 and edge > 0", found=found)
         rows = ~np.isnan(train.quality).all(axis=1)
         self.memory_ = train.queries.vectors()[rows].copy()
         self.quality_ = train.quality[rows].copy()
@@ -72,7 +72,9 @@ class KNN(Base):
             "grades": observed * np.nan_to_num(self.quality_),
             "k": np.array([min(self.k, len(self.memory_))]),
             "sharpness": np.array([self._sharpness()]),
-            "tolerance": np.array([TOLERANCE]),
+            "edge": np.array([self.edge]),
+            "zero": np.array(0.0),
+            "one": np.array(1.0),
             "first": np.array([0]),
         }
 
@@ -95,6 +97,6 @@ class KNN(Base):
     def _weight(self, seen: Floats, k: int) -> Floats:
         """Weight of every training row for every query of a block: 0 outside the neighbourhood. (block, N)"""
         kth = np.partition(seen, -k, axis=1)[:, -k, None]
-        inside = seen >= kth - np.float32(TOLERANCE)
+        inside = np.clip((seen - kth) / np.float32(self.edge) + 1, 0, 1)
         gap = seen - seen.max(axis=1, keepdims=True)
         return inside * np.exp(np.float32(self._sharpness()) * gap)

@@ -28,8 +28,8 @@ class RouteLLMGsm8k(RouteLLMSource):
     """
 
     notes: ClassVar[Mapping[str, str]] = {
-        "clean": "Recorded answers graded again against the gold numbers. With reader=last_number a closing sentence that repeats the "
-        "question still hides some right answers of GPT-4; reader=conclusion finds them.",
+        "clean": "Recorded answers graded again against the gold numbers. reader=conclusion finds the right answers whose closing sentence "
+        "repeats the question; with reader=last_number some 5 % of GPT-4's stay hidden.",
         "published": "Grades as in the repository: the last run of digits, so that $20.00 reads 0 and 42 right GPT-4 answers fail.",
     }
 

@@ -94,6 +94,25 @@ def test_grouped_split_leaves_groups_out(trained) -> None:
     assert "operating_points" in found["withheld"]
 
 
+def test_a_given_split_is_obeyed(trained, table: Path) -> None:
+    lines = table.read_text().splitlines()
+    sides = ["split"] + ["test" if i % 4 == 0 else "calibration" if i % 10 == 1 else "train" for i in range(len(lines) - 1)]
+    table.write_text("\n".join(f"{line},{side}" for line, side in zip(lines, sides, strict=True)) + "\n")
+    found = metrics_of(trained("router=constant", "split.kind=given").ok().folder)
+    assert (found["n_test"], found["n_calibration"], found["n_train"]) == (
+        sides.count("test"),
+        sides.count("calibration"),
+        sides.count("train"),
+    )
+    assert found["evaluation"] == "given split"
+
+
+def test_data_without_a_split_say_so(trained) -> None:
+    ended = trained("router=constant", "split.kind=given")
+    assert ended.code == 1
+    assert "no split of their own" in ended.err or "split" in ended.err
+
+
 def test_protocol_routellm_is_the_headline(trained) -> None:
     found = metrics_of(trained("router=knn", "router.k=20", "protocol=routellm").ok().folder)
     assert found["apgr"] == found["routellm"]["apgr"]

@@ -101,12 +101,23 @@ def test_knn_counts_every_tie_at_the_kth(rng: np.random.Generator) -> None:
         assert np.allclose(graph.run(router.onnx(), {"embedding": at(0).astype(np.float32)}), [[1 / 3, 1 / 3]], atol=1e-6)
 
 
-@pytest.mark.parametrize(("apart", "score"), [(1e-4, 0.5), (0.1, 1.0)])
-def test_knn_takes_similarities_that_rounding_could_swap_as_one(apart: float, score: float, rng: np.random.Generator) -> None:
-    """At 30 degrees a ten-thousandth of one is 9e-7 of cosine, a tie; a tenth is 9e-4, none."""
-    router = KNN(k=1).fit(table(at(30, 30 + apart, 170), [[1, 1], [0, 0], [0, 0]]), rng=rng)
-    assert np.allclose(router.predict(asked(at(0))).quality, score)
-    assert np.allclose(graph.run(router.onnx(), {"embedding": at(0).astype(np.float32)}), score)
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0, 3.0])
+def test_knn_counts_what_lies_within_the_edge_in_part(share: float, rng: np.random.Generator) -> None:
+    """The second neighbour lies `share` of the edge below the first: its weight is what is left of it."""
+    cosine = np.cos(np.radians(30)) - share * 0.01
+    router = KNN(k=1, edge=0.01).fit(table(at(30, np.degrees(np.arccos(cosine)), 170), [[1, 1], [0, 0], [0, 0]]), rng=rng)
+    expected = 1 / (1 + max(0.0, 1 - share))
+    assert np.allclose(router.predict(asked(at(0))).quality, expected, atol=1e-4)
+    assert np.allclose(graph.run(router.onnx(), {"embedding": at(0).astype(np.float32)}), expected, atol=1e-4)
+
+
+def test_knn_is_continuous_in_the_embedding(outcomes: Outcomes, rng: np.random.Generator) -> None:
+    """What two kernels differ by, 1e-7, moves no score by 1e-4: the exported graph decides as the trained router does."""
+    router = KNN(k=20).fit(outcomes, rng=rng)
+    vectors = outcomes.queries.vectors()
+    moved = vectors + 1e-7 * rng.choice([-1, 1], size=vectors.shape).astype(np.float32)
+    scores = router.predict(outcomes.queries).quality
+    assert np.abs(router.predict(outcomes.queries.encoded(moved)).quality - scores).max() < 1e-4
 
 
 def test_knn_looks_for_k_rows_of_each_model(rng: np.random.Generator) -> None:
@@ -123,7 +134,7 @@ def test_knn_looks_for_k_rows_of_each_model(rng: np.random.Generator) -> None:
 def test_knn_is_brute_force_for_each_model(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)
     train, queries = with_holes(rng), make_outcomes(rng, n=5).queries
-    scores = KNN(k=k).fit(train, rng=rng).predict(queries).quality
+    scores = KNN(k=k, edge=1e-7).fit(train, rng=rng).predict(queries).quality
     for j in range(3):
         seen = ~np.isnan(train.quality[:, j])
         cosine = queries.vectors().astype(float) @ train.queries.vectors()[seen].T
@@ -136,7 +147,7 @@ def test_knn_agrees_with_scikit_learn(outcomes: Outcomes, rng: np.random.Generat
 
     queries = make_outcomes(rng, n=50).queries
     theirs = KNeighborsRegressor(20, metric="cosine", algorithm="brute").fit(outcomes.queries.vectors(), outcomes.quality)
-    ours = KNN(k=20).fit(outcomes, rng=rng).predict(queries).quality
+    ours = KNN(k=20, edge=1e-7).fit(outcomes, rng=rng).predict(queries).quality
     assert np.allclose(ours, theirs.predict(queries.vectors()), atol=1e-6)
 
 

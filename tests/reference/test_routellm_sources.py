@@ -109,7 +109,7 @@ def test_mtbench_pays_for_both_turns() -> None:
 
 
 def test_clean_gsm8k_is_regraded_from_the_answers() -> None:
-    published, clean = load("gsm8k"), load("gsm8k", "clean")
+    published, clean = load("gsm8k"), load("gsm8k", "clean", reader="last_number")
     # 42 of GPT-4's published labels are false negatives: 85.77 % becomes 88.98 %
     gained = (clean.quality > published.quality).sum(axis=0)
     lost = (clean.quality < published.quality).sum(axis=0)
@@ -125,12 +125,12 @@ def test_clean_gsm8k_is_regraded_from_the_answers() -> None:
 
 
 def test_gsm8k_by_its_conclusions_finds_the_answers_that_the_last_number_hides() -> None:
-    last, concluded = load("gsm8k", "clean"), load("gsm8k", "clean", reader="conclusion")
+    last, concluded = load("gsm8k", "clean", reader="last_number"), load("gsm8k", "clean")
     row = list(last.queries.id).index("gsm8k-0005")
     assert last.answer is not None
     assert last.answer[row, 1].endswith("Kylar needs to pay $64 for the 16 glasses.")  # gold: 64
     assert (last.quality[row, 1], concluded.quality[row, 1]) == (0, 1)
-    assert mean(concluded)[1] == pytest.approx(0.9403, abs=1e-4)
+    assert mean(concluded) == pytest.approx([0.6404, 0.9403], abs=1e-4)
 
 
 def test_clean_gsm8k_wants_a_gold_answer_for_every_question(mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
