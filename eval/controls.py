@@ -65,6 +65,8 @@ class GroupMean(_Control):
             rows = train.quality[train.queries.group == group]
             count = (~np.isnan(rows)).sum(axis=0)
             self.table_[group] = (_mean_quality(rows, self.overall_) * count + self.shrink * self.overall_) / (count + self.shrink)
+        # a new group gets the mean of what is predicted here: knowing nothing of it, it must be level with the training rows
+        self.overall_ = np.mean([self.table_[group] for group in train.queries.group], axis=0)
         return self
 
     def predict(self, queries: Queries) -> Predictions:
