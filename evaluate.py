@@ -19,31 +19,32 @@ if __name__ != "__main__":
 def main(cfg: DictConfig, job: run.Run) -> None:
     from hydra.utils import instantiate
 
-    from routewright.data.split import normalise
     from routewright.eval import again, report, summary
     from routewright.eval.assess import Judging
 
     source = instantiate(cfg.data) if cfg.get("data") else None
-    judged = []
-    for path in cfg.runs:
+    paths = [cfg.runs] if isinstance(cfg.runs, str) else [str(path) for path in cfg.runs]
+    judged, folders = [], []
+    for path in paths:
         with job.stage(f"judge {path}"):
             past = again.open_past(path, instantiate)
-            seen = past if source is None else again.on_other_data(past, source, instantiate, normalise)
+            folders.append(past.folder)
+            seen = past if source is None else again.on_other_data(past, source, instantiate)
             judging = Judging(cfg.policy.name, cfg.protocol, cfg.replicates, clustered=past.clustered)
             judged.append(again.judge(seen, judging, job.rng("judge")))
-    names = again.distinct([item.name for item in judged])
+    names = again.distinct([item.name for item in judged], folders)
     metrics = {name: plain(item.metrics) for name, item in zip(names, judged, strict=True)}
     views = [
         report.View(name, metrics[name], dict(item.curves), run.told(dict(item.manifest))) for name, item in zip(names, judged, strict=True)
     ]
     compared = again.paired(names, judged)
-    job.facts |= {"runs": [str(path) for path in cfg.runs]}
+    job.facts |= {"runs": paths}
     job.write_json("metrics.json", {"runs": metrics, "paired": compared})
     job.write_text("report.html", report.render(views, title="Comparison of " + ", ".join(names)))
     job.say(summary.comparison(list(metrics.items())) if len(views) > 1 else summary.result_table(names[0], metrics[names[0]]))
     for name in names:
         job.say(metrics[name]["verdict"]["sentence"])
-    for line in again.sentences(compared):
+    for line in again.sentences(names, compared):
         job.say(line)
 
 

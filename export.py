@@ -15,7 +15,6 @@ from routewright.core.types import InputError
 def main(cfg: DictConfig, job: run.Run) -> None:
     from hydra.utils import instantiate
 
-    from routewright.data.load import content_hash
     from routewright.gateway.bundle import Bundle
 
     folder, manifest = artifact.open_run(cfg.run)
@@ -30,7 +29,7 @@ def main(cfg: DictConfig, job: run.Run) -> None:
         )
     with job.stage("load"):
         outcomes = instantiate(made["data"]).load()
-        if content_hash(outcomes) != manifest["data"]["content_sha256"]:
+        if artifact.content_hash(outcomes) != manifest["data"]["content_sha256"]:
             raise InputError("the data changed since the run was trained", where=str(folder), mend="Train again.")
         router, calibration = artifact.load_weights(folder, instantiate(made["router"]))
         scores = artifact.load_scores(folder, outcomes.pool.name)

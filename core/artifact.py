@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from routewright.core.calibrate import Affine
 from routewright.core.contracts import Router
 from routewright.core.files import write_atomic
 from routewright.core.run import load_manifest
-from routewright.core.types import Curve, Floats, InputError, Ints, Predictions, Strings
+from routewright.core.types import Curve, Floats, InputError, Ints, Outcomes, Predictions, Strings
 
 WEIGHTS = "weights.safetensors"
 SCORES = "predictions.parquet"
@@ -96,3 +97,15 @@ def open_run(path: str | Path) -> tuple[Path, dict[str, Any]]:
     if manifest["kind"] != "train":
         raise InputError(f"{folder} is not a training run", expected="a run of train.py", found=f"a run of {manifest['kind']}.py")
     return folder, manifest
+
+
+def content_hash(outcomes: Outcomes) -> str:
+    """sha256 over texts, groups, models, quality and cost: the same table has the same hash wherever it was read from."""
+    digest = hashlib.sha256()
+    for column in (outcomes.queries.id, outcomes.queries.text, outcomes.queries.group, outcomes.pool.name):
+        for value in column:
+            encoded = value.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    digest.update(np.ascontiguousarray(outcomes.quality).tobytes())
+    digest.update(np.ascontiguousarray(outcomes.cost).tobytes())
+    return digest.hexdigest()

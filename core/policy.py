@@ -51,7 +51,7 @@ def weights(predictions: Predictions, policy: str, *, weak: int = 0, strong: int
                 "policy 'threshold' is for two models",
                 expected="2 models",
                 found=f"{m}",
-                mend="Use policy=cost_aware, or choose a pair with models=[weak,strong].",
+                mend="Use policy=cost_aware, or choose a pair with data.models=[weak,strong].",
             )
         counted = np.zeros((n, 2))
         counted[:, strong] = 1.0

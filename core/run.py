@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from routewright.core.files import json_bytes, sha256, sync_folder, write_atomic, write_json
+from routewright.core.settings import check
 from routewright.core.types import InputError
 
 if TYPE_CHECKING:
@@ -73,25 +75,29 @@ def entry(kind: str) -> Callable[[Callable[[DictConfig, Run], None]], Callable[[
     def decorate(task: Callable[[DictConfig, Run], None]) -> Callable[[], None]:
         def job(cfg: DictConfig) -> None:
             from hydra.core.hydra_config import HydraConfig
-            from hydra.errors import CompactHydraException, InstantiationException
+            from hydra.errors import CompactHydraException
             from hydra.types import RunMode
 
             if cfg.hub:
                 os.environ["HF_HUB_OFFLINE"] = "0"
             try:
+                check(cfg, ROOT / "configs", choices())
                 with Run.open(kind, cfg) as run:
                     task(cfg, run)
-            except (InputError, InstantiationException) as error:
-                mendable = error if isinstance(error, InputError) else error.__cause__
-                if not isinstance(mendable, InputError):
+            except BaseException as error:
+                line = mendable(error)
+                if line is None:
                     raise
                 if HydraConfig.get().mode == RunMode.RUN:
-                    sys.exit(f"{kind}: {mendable}")
-                raise CompactHydraException(f"{kind}: {mendable}") from None  # a sweep goes on and reports it at its end
+                    sys.exit(f"{kind}: {line}")
+                # a sweep goes on with its other jobs, shows only the first exception at its end, and so must say each at once
+                log.error("%s: job %s (%s): %s", kind, HydraConfig.get().job.num, ",".join(overrides()), line)
+                raise CompactHydraException(f"{kind}: {line}") from None
 
         @wraps(task)
         def main() -> None:
             prepare()
+            signal.signal(signal.SIGTERM, _terminated)
             import hydra
 
             hydra.main(version_base="1.3", config_path=str(ROOT / "configs"), config_name=kind)(job)()
@@ -99,6 +105,27 @@ def entry(kind: str) -> Callable[[Callable[[DictConfig, Run], None]], Callable[[
         return main
 
     return decorate
+
+
+def _terminated(number: int, frame: object) -> None:
+    """SIGTERM unwinds as Ctrl-C does, so that the unfinished folder is removed."""
+    raise KeyboardInterrupt
+
+
+def mendable(error: BaseException) -> str | None:
+    """One line for what the user can mend, or None for what is a fault of ours."""
+    from omegaconf.errors import MissingMandatoryValue
+
+    cause = error.__cause__
+    if isinstance(cause, InputError | MissingMandatoryValue | OSError) and type(error).__name__ == "InstantiationException":
+        error = cause
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, MissingMandatoryValue):
+        return f"a setting has no value yet: {error.full_key}. Give it on the command line: {error.full_key}=..."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror}: {error.filename}. Name another place, for example outputs=..., or mend this one."
+    return "interrupted; nothing was kept of this run" if isinstance(error, KeyboardInterrupt) else None
 
 
 class Run:
@@ -152,16 +179,16 @@ class Run:
         self.closing.append(text)
 
     def finish(self) -> None:
-        """Hashes every file, writes manifest.json last, renames the folder to the first free name, then tells the trackers and the user."""
+        """Hashes every file, writes manifest.json last, renames the folder to the first free name, then tells the user and the trackers."""
         files = {path.relative_to(self.folder).as_posix(): sha256(path) for path in sorted(self.folder.rglob("*")) if path.is_file()}
         write_json(self.folder / "manifest.json", self.manifest() | {"files": files})
         self.final = _claim(self.folder, self.outputs / self.name)
         if self.final.name != self.name:
             log.info("%s is finished and stays as it is: this run is %s", self.outputs / self.name, self.final)
-        for hook in self.after:
-            hook(self.final)
         sys.stdout.write("\n".join([*self.closing, str(self.final)]) + "\n")
         sys.stdout.flush()
+        for hook in self.after:
+            hook(self.final)
 
     def manifest(self) -> dict[str, Any]:
         """What made this run: commit, config, data, versions, seeds, timings."""
@@ -293,8 +320,14 @@ def load_manifest(folder: Path) -> dict[str, Any]:
             found="none there",
             mend="Train one: python train.py.",
         )
-    found: dict[str, Any] = json.loads(path.read_text())
-    for name, expected in found["files"].items():
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        files = dict(found["files"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            "manifest.json is broken", where=str(folder), expected="the JSON that the run wrote", mend="Train again."
+        ) from None
+    for name, expected in files.items():
         if not (folder / name).is_file():
             raise InputError(f"{name} is missing", where=str(folder), mend="Restore it or train again.")
         if (got := sha256(folder / name)) != expected:

@@ -32,6 +32,7 @@ class MlflowTracker:
         import mlflow
 
         if self.uri.startswith("sqlite:///"):
+            # an unwritable place is found here, with its name, rather than deep in the database driver
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         try:
             client = mlflow.MlflowClient(tracking_uri=self.uri)

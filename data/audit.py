@@ -60,7 +60,7 @@ def _refuse(outcomes: Outcomes) -> None:
                 f"model {name!r} has no observed quality",
                 expected="a grade for some of its answers",
                 found="none",
-                mend="Grade some, or leave it out with models=[...].",
+                mend="Grade some, or leave it out with data.models=[...].",
             )
 
 

@@ -127,4 +127,4 @@ def _download(file: RemoteFile, cached: Path) -> Path:
     try:
         return Path(store.fetch(cached.name, downloader=verified))
     except requests.exceptions.RequestException as error:
-        raise _unavailable(file, f"{type(error).__name__} on {url}") from error
+        raise _unavailable(file, f"{type(error).__name__}: {error}") from error

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from routewright.core.artifact import content_hash
 from routewright.core.contracts import Source
 from routewright.core.types import InputError, Outcomes
 from routewright.data import audit
@@ -39,18 +37,6 @@ def load(source: Source, *, needs_split: bool = False) -> tuple[Outcomes, Sequen
             mend="Use split.kind=random or split.kind=grouped.",
         )
     return outcomes, given
-
-
-def content_hash(outcomes: Outcomes) -> str:
-    """sha256 over texts, groups, models, quality and cost: the same table has the same hash wherever it was read from."""
-    digest = hashlib.sha256()
-    for column in (outcomes.queries.id, outcomes.queries.text, outcomes.queries.group, outcomes.pool.name):
-        for value in column:
-            encoded = value.encode("utf-8", "surrogatepass")
-            digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    digest.update(np.ascontiguousarray(outcomes.quality).tobytes())
-    digest.update(np.ascontiguousarray(outcomes.cost).tobytes())
-    return digest.hexdigest()
 
 
 def provenance(source: Source, outcomes: Outcomes) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from routewright.core.text import normalise, numbered
 from routewright.core.types import InputError, Ints, Queries
 
 KINDS = ("random", "grouped", "given")
@@ -23,16 +23,9 @@ class Fold:
     test: Ints
 
 
-def normalise(text: str) -> str:
-    """The text as compared: Unicode NFKC, case folded, every run of whitespace one space, none at the ends."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(folded.split())
-
-
 def text_keys(queries: Queries) -> Ints:
     """(n,) a number for each distinct normalised text, from 0 in order of first appearance."""
-    first: dict[str, int] = {}
-    return np.array([first.setdefault(normalise(text), len(first)) for text in queries.text], dtype=np.int64)
+    return np.array(numbered(normalise(text) for text in queries.text), dtype=np.int64)
 
 
 def folds(
@@ -52,11 +45,13 @@ def folds(
         calibration is drawn by group too, at least one of them, while two or more remain for it and train; else by text from the one.
     given: `given` says train, calibration or test for each query. Where none says calibration and `calibration` > 0, that share of all rows
         is drawn from train by text.
-    cv=k (random and grouped): k folds of about equal size; every row is in exactly one test set and `test` plays no part.
+    cv=k (random and grouped): k folds of about equal size; every row is in exactly one test set; `test` and `calibration` play no part.
     calibration=0: no calibration rows (under given: none beyond the labelled ones).
     Same rng state, same folds. Raises InputError for impossible shares, too few texts or groups, and a given text on two sides.
     """
     _check(queries, kind, test, calibration, cv, given)
+    if cv is not None:
+        calibration = 0.0  # folds calibrate each other: nothing is held back from training
     keys = text_keys(queries)
     if kind == "given":
         return [_given(queries, keys, list(given or ()), calibration, rng)]
@@ -70,7 +65,7 @@ def folds(
             expected=f"at least {needed}",
             found=str(len(sizes)),
             mend="Give more data, fewer folds or no calibration share"
-            + ("." if kind == "random" else ", or split at random: split=random."),
+            + ("." if kind == "random" else ", or split at random: split.kind=random."),
         )
     if cv is not None:
         side = _balanced(sizes, cv, rng)[units]
@@ -184,7 +179,7 @@ def _given(queries: Queries, keys: Ints, labels: Sequence[str], calibration: flo
                 where=f"queries {queries.id[before]!r} and {queries.id[row]!r}",
                 expected="every text on one side",
                 found=repr(text if len(text) <= 60 else f"{text[:57]}..."),
-                mend="Move or drop one of the two, or let the split be drawn by text: split=random.",
+                mend="Move or drop one of the two, or let the split be drawn by text: split.kind=random.",
             )
     sides = np.array(labels, dtype=object)
     train, held, test = (np.flatnonzero(sides == side) for side in SIDES)

@@ -12,10 +12,11 @@ from routewright.core import policy as policies
 from routewright.core.types import Bools, Curve, Floats, InputError, Outcomes, Predictions
 from routewright.eval import controls, curves, metrics, points, protocol, stats, verdict
 from routewright.eval.crossfit import Fitted
-from routewright.eval.ruler import FRACTIONS, Ruler
+from routewright.eval.ruler import FEWEST_GROUPS, FRACTIONS, Pair, Ruler, choose_mix, choose_pair
 
 PROTOCOLS = ("exact", "routellm")
 SCHEMA = 1
+ENOUGH = 30  # rows away from the judged ones; with fewer, the best mix is chosen on the judged rows themselves
 
 
 @dataclass(frozen=True)
@@ -56,25 +57,28 @@ def assess(
     rng: np.random.Generator,
     rivals: Mapping[str, Predictions],
     *,
-    knobs: Mapping[str, float] | None = None,
+    promise: points.Promise | None = None,
 ) -> Assessment:
-    """Judges `fitted` on its test rows of `outcomes`. rivals: the fitted controls' predictions for the same rows. knobs: operating points
-    that were chosen earlier, to be held to their promise; by default they are chosen on the fit's held-out rows.
+    """Judges `fitted` on its test rows of `outcomes`. rivals: the fitted controls' predictions for the same rows. promise: operating points
+    that were chosen earlier; by default they are chosen on the fit's held-out rows.
 
-    Test queries that some model was not observed on are left out and counted (`n_unobserved`). Raises InputError where none is left,
-    or where the policy does not fit the pool.
+    Test queries without a grade or, where costs are known at all, without a cost for some model are left out and counted (`n_unobserved`,
+    `n_uncosted`). Raises InputError where none is left, or where the policy does not fit the pool.
     """
-    table = outcomes.take(fitted.rows)
-    seen = table.observed()
-    if not seen.any():
-        raise InputError("no test query was observed on every model", expected="quality for all models on some queries", found="none")
-    table, predictions = table.take(seen), fitted.predictions.take(seen)
-    policy = judging.policy if judging.policy != "auto" else ("threshold" if len(table.pool) == 2 else "cost_aware")
-    ruler = Ruler(table, policy=policy, rng=rng, replicates=judging.replicates, clustered=judging.clustered)
+    usable, counts = _usable(outcomes)
+    seen = usable[fitted.rows]
+    table, predictions = outcomes.take(fitted.rows[seen]), fitted.predictions.take(seen)
+    if not len(table):
+        raise InputError("no test query was observed on every model", expected="quality and cost for all models on some", found="none")
+    policy = _policy(judging, promise, table)
+    elsewhere = np.setdiff1d(np.flatnonzero(usable), fitted.rows)
+    away = outcomes.take(elsewhere)
+    mix = choose_mix(away) if len(away) >= ENOUGH and np.isfinite(away.cost).all() else None
+    pair = choose_pair(outcomes) if promise is None else _promised_pair(promise, outcomes)
+    ruler = Ruler(table, policy=policy, rng=rng, pair=pair, mix=mix, replicates=judging.replicates, clustered=judging.clustered)
     withheld: dict[str, str] = {}
-    reason = verdict.gap_reason(*_pair(ruler), ruler.groups)
-    out = _described(ruler, policy, judging)
-    out["n_unobserved"] = int((~seen).sum())
+    reason = verdict.gap_reason(*_pair(ruler), ruler.units)
+    out = _described(ruler, policy, judging) | {key: int(flags[fitted.rows].sum()) for key, flags in counts.items()}
     sweep = ruler.sweep(predictions)
     point, spread = ruler.measure(sweep)
     out |= _headline(point, spread, withheld, reason, ruler)
@@ -83,7 +87,9 @@ def assess(
     out |= _ceiling(ruler, sweep, withheld)
     shown, out["controls"], beaten = _controls(ruler, {k: v.take(seen) for k, v in rivals.items()}, predictions, sweep, rng, reason)
     out["verdict"] = verdict.judge(name, point["difference"], spread["difference"], beaten, clustered=judging.clustered, n=len(table))
-    out["operating_points"] = _operating_points(fitted, seen, outcomes, ruler, withheld, knobs)
+    if not ruler.resampled:
+        withheld["verdict.ci"] = f"fewer than {FEWEST_GROUPS} groups to resample: an interval over them would be far too narrow"
+    out["operating_points"] = points.operating_points(fitted, seen, outcomes, usable, ruler, withheld, promise)
     if ruler.by_share:
         out |= _published(predictions, ruler, out | {"withheld": withheld}, judging, reason)
     elif judging.protocol == "routellm":
@@ -92,6 +98,35 @@ def assess(
         )
     out["withheld"] = withheld
     return Assessment(out, {"router": sweep.curve()} | shown, spread["difference"])
+
+
+def _usable(outcomes: Outcomes) -> tuple[Bools, dict[str, Bools]]:
+    """Rows that can be judged, and which ones lack a grade or a cost. Where some model's cost is nowhere known, costs do not count."""
+    graded = outcomes.observed()
+    known = np.isfinite(outcomes.cost)
+    costed = known.all(axis=1) if known.any(axis=0).all() else np.ones(len(outcomes), dtype=bool)
+    return graded & costed, {"n_unobserved": ~graded, "n_uncosted": graded & ~costed}
+
+
+def _policy(judging: Judging, promise: points.Promise | None, table: Outcomes) -> str:
+    """The policy asked for; auto is the run's own, or threshold for a pair and cost_aware for a larger pool."""
+    if judging.policy == "cost_aware" and not np.isfinite(table.cost).all():
+        raise InputError(
+            "policy 'cost_aware' needs a cost for every model",
+            expected="a cost column or prices",
+            found="no cost for some model",
+            mend="Use policy=threshold with two models.",
+        )
+    if judging.policy != "auto":
+        return judging.policy
+    if promise is not None:
+        return promise.policy
+    return "threshold" if len(table.pool) == 2 else "cost_aware"
+
+
+def _promised_pair(promise: points.Promise, outcomes: Outcomes) -> Pair:
+    best = choose_pair(outcomes).best
+    return Pair(outcomes.pool.index(promise.weak), outcomes.pool.index(promise.strong), best)
 
 
 def _pair(ruler: Ruler) -> tuple[Floats, Floats]:
@@ -219,7 +254,7 @@ def _controls(
     for name, path in swept.items():
         shown[name] = path.curve()
         table[name], replicates = _control(ruler, path, shown[name], reason)
-        if name in rivals:
+        if name in rivals and name != "shuffled_labels":  # one draw of noise is no rival
             spreads[name] = (table[name]["difference"], replicates)
     cost, quality = (values[0] for values in ruler.means(np.ones((1, len(ruler.outcomes)))))
     for j, model in enumerate(ruler.outcomes.pool.name):
@@ -251,7 +286,7 @@ def _drawn(ruler: Ruler, curve: Curve, reason: str | None) -> dict[str, Any]:
     axis, height = (curve.share[:, strong], curve.quality) if ruler.by_share else ((x - cost[weak]) / (width or np.nan), y)
     reach = metrics.cost_at(0.95, x, y, quality[best])[0]
     reach = cost[best] if np.isnan(reach) else min(reach, cost[best])
-    mix_x, mix_y = curves.fixed_mix(cost, quality)
+    mix_x, mix_y = (values[0] for values in ruler.mixes(cost[None], quality[None]))
     low, high = float(cost[weak]), float(cost[best])
     above = curves.mean_height(x, y, low, high)[0] - curves.mean_height(mix_x, mix_y, low, high)[0]
     return {
@@ -260,50 +295,6 @@ def _drawn(ruler: Ruler, curve: Curve, reason: str | None) -> dict[str, Any]:
         "difference": float(above),
         "cost_saved_at_95": float(metrics.saved(reach, cost[best])) if ruler.dollars else None,
     }
-
-
-def _operating_points(
-    fitted: Fitted, seen: Bools, outcomes: Outcomes, ruler: Ruler, withheld: dict[str, str], knobs: Mapping[str, float] | None
-) -> dict[str, Any]:
-    """Knobs chosen on held-out rows, judged on the test rows of the same fold; the exported knob is the median over folds."""
-    if knobs is None and not fitted.held_out:
-        withheld["operating_points"] = "there is no calibration split to choose them on: set split.calibration above 0"
-        return {}
-    predictions = fitted.predictions.take(seen)
-    if knobs is None:
-        chosen, fold = [_choose(ruler, outcomes.take(rows), scores) for rows, scores in fitted.held_out], fitted.fold[seen]
-    else:
-        chosen, fold = [dict(knobs)], np.zeros(len(predictions), dtype=np.int64)
-    policy = ruler.policy if ruler.dollars else "threshold"
-    counted = policies.weights(predictions, policy, weak=ruler.pair.weak, strong=ruler.pair.strong)
-    table: dict[str, Any] = {}
-    for name in chosen[0]:
-        knob = np.array([choice[name] for choice in chosen])
-        decisions = policies.decide(predictions.quality, counted, knob[fold])
-        point, spread = ruler.measure_decisions(decisions)
-        share = decisions.called.mean(axis=0)
-        table[name] = {
-            "knob": float(np.median(knob)),
-            "quality": point["quality"],
-            "quality_ci": stats.interval(spread["quality"]),
-            "cost": point["cost"] if ruler.dollars else None,
-            "difference": point["difference"],
-            "ci": stats.interval(spread["difference"]),
-            "share": {model: float(share[j]) for j, model in enumerate(ruler.outcomes.pool.name)},
-        }
-    return table
-
-
-def _choose(ruler: Ruler, held_out: Outcomes, scores: Predictions) -> dict[str, float]:
-    seen = held_out.observed()
-    policy = ruler.policy if ruler.dollars else "threshold"
-    if not seen.any():
-        raise InputError(
-            "no calibration query was observed on every model", expected="quality for all models on some of them", found="none"
-        )
-    table = held_out.take(seen)
-    sweep = curves.Sweep(scores.take(seen), table, policy=policy, weak=ruler.pair.weak, strong=ruler.pair.strong)
-    return points.choose(sweep, table)
 
 
 def _published(predictions: Predictions, ruler: Ruler, exact: Mapping[str, Any], judging: Judging, reason: str | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from routewright.core.arrays import column_means
 from routewright.core.contracts import Router, State
 from routewright.core.types import Floats, Outcomes, Predictions, Queries
 from routewright.eval.crossfit import fit_one
@@ -22,10 +23,7 @@ class _Control:
     supervision = "outcomes"
 
     def _learn_cost(self, train: Outcomes) -> None:
-        seen = ~np.isnan(train.cost)
-        count = seen.sum(axis=0)
-        total = np.where(seen, train.cost, 0.0).sum(axis=0)
-        self.cost_ = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+        self.cost_ = column_means(train.cost)
 
     def _predictions(self, quality: Floats) -> Predictions:
         return Predictions(quality, np.broadcast_to(self.cost_, quality.shape))
@@ -43,9 +41,8 @@ class _Control:
 
 def _mean_quality(quality: Floats, fallback: Floats | float = 0.5) -> Floats:
     """Mean over the observed rows, (m,); the fallback for a model never observed."""
-    count = (~np.isnan(quality)).sum(axis=0)
-    total = np.nansum(quality.astype(np.float64), axis=0)
-    return np.divide(total, count, out=np.broadcast_to(np.asarray(fallback, dtype=np.float64), total.shape).copy(), where=count > 0)
+    mean = column_means(quality)
+    return np.where(np.isnan(mean), fallback, mean)
 
 
 class GroupMean(_Control):

@@ -50,8 +50,11 @@ def fit_one(make: Callable[[], Router], train: Outcomes, rng: np.random.Generato
 
 
 def crossfit(make: Callable[[], Router], outcomes: Outcomes, cuts: Sequence[Cut], rng: np.random.Generator) -> Fitted:
-    """One fold: fit, calibrate on its calibration rows, score its test rows. Several: pooled out-of-fold scores, levelled,
-    one calibration on all of them, which cannot reorder a pair, and one more router fitted on everything for export.
+    """One fold: fit, calibrate on its calibration rows, score its test rows. Several: pooled out-of-fold scores, levelled, and one more
+    router fitted on everything for export.
+
+    A pair is calibrated on all pooled scores at once, which cannot reorder it. Of more models the shifts would choose the winner on the
+    judged rows, so each fold is calibrated on the others.
     """
     streams = rng.spawn(len(cuts) + 1)
     routers = [fit_one(make, outcomes.take(cut.train), stream) for cut, stream in zip(cuts, streams, strict=False)]
@@ -63,7 +66,7 @@ def crossfit(make: Callable[[], Router], outcomes: Outcomes, cuts: Sequence[Cut]
     pooled = _levelled(routers, outcomes, cuts).take(order)
     rows, fold = rows[order], fold[order]
     affine = Affine.fit(pooled, outcomes.take(rows))
-    calibrated = affine(pooled)
+    calibrated = affine(pooled) if len(outcomes.pool) == 2 else _by_fold(pooled, outcomes.take(rows), fold)
     final = fit_one(make, outcomes, streams[-1])
     # the exported router's own level takes the place of the folds', so that its mean promise is the pooled one
     level = pooled.quality.mean(axis=0) - final.predict(outcomes.queries).quality.mean(axis=0)
@@ -95,3 +98,10 @@ def _single(router: Router, outcomes: Outcomes, cut: Cut) -> Fitted:
     scores = router.predict(outcomes.queries.take(cut.calibration))
     affine = Affine.fit(scores, outcomes.take(cut.calibration))
     return Fitted(cut.test, fold, affine(test), affine, router, ((cut.calibration, affine(scores)),), exact=True)
+
+
+def _by_fold(pooled: Predictions, table: Outcomes, fold: Ints) -> Predictions:
+    quality = np.empty_like(pooled.quality)
+    for k in np.unique(fold):
+        quality[fold == k] = Affine.fit(pooled.take(fold != k), table.take(fold != k))(pooled.take(fold == k)).quality
+    return Predictions(quality, pooled.cost)

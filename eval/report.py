@@ -41,7 +41,8 @@ CONTROLS = {
 # keys of metrics that stand in a place of their own on the page, rather than in the table of metrics
 PLACED = {
     "data", "router", "labels", "protocol", "policy", "evaluation", "usage", "n_train", "n_calibration", "n_test", "n_groups",
-    "n_unobserved", "axis", "weak", "strong", "models", "reliability", "controls", "operating_points", "verdict", "leakage", "withheld",
+    "n_unobserved", "n_uncosted",
+    "axis", "weak", "strong", "models", "reliability", "controls", "operating_points", "verdict", "leakage", "withheld",
     "routellm", "exact",
 }  # fmt: skip
 LEFT_OUT = {"schema", "pool"}  # say how to read the file, nothing about the run
@@ -294,6 +295,7 @@ def _described(view: View) -> list[tuple[str, str]]:
         ),
         ("groups in the test part", values.get("n_groups")),
         ("test queries left out, not observed on every model", values.get("n_unobserved")),
+        ("test queries left out, without a cost for every model", values.get("n_uncosted")),
         ("test queries that stand word for word in training", leak.get("exact_duplicates")),
         (f"… or nearly (cosine ≥ {leak.get('threshold', 0.95)})", f"{DASH} (not encoded)" if leak and near is None else near),
         ("closest pairs (test, train, cosine)", "; ".join(", ".join(map(str, _items(pair))) for pair in leak.get("examples", []))),

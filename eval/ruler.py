@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from routewright.core.arrays import column_means
+from routewright.core.text import normalise, numbered
 from routewright.core.types import Curve, Decisions, Floats, InputError, Outcomes, Predictions
 from routewright.eval import curves, metrics, stats
 from routewright.eval.replay import realised
@@ -14,9 +16,12 @@ from routewright.eval.replay import realised
 FRACTIONS = (0.95, 0.98, 1.0)  # of the best model's quality, at which dollars saved are quoted
 
 
+FEWEST_GROUPS = 8  # with fewer, resampling groups gives intervals far too narrow
+
+
 @dataclass(frozen=True)
 class Pair:
-    """Columns of the two models that the axes hang on: weak is the cheapest, strong the best (of two: the dearer)."""
+    """Columns that the axes hang on: weak is the cheapest model, strong the best (of two: the other one), best the best mean quality."""
 
     weak: int
     strong: int
@@ -24,48 +29,77 @@ class Pair:
 
 
 def choose_pair(outcomes: Outcomes) -> Pair:
-    """weak: the lowest mean cost (where no cost is known: the first). strong: of two the other one, of more the best mean quality."""
-    quality = outcomes.quality.mean(axis=0)
-    cost = outcomes.cost.mean(axis=0)
-    weak = int(cost.argmin()) if np.isfinite(cost).all() else 0
-    best = int(quality.argmax())
-    return Pair(weak, 1 - weak if len(outcomes.pool) == 2 else best, best)
+    """From all the data, so that no split changes it. weak: the lowest mean cost; where no cost is known, the lowest mean quality."""
+    quality, cost = column_means(outcomes.quality), column_means(outcomes.cost)
+    best = int(np.nanargmax(quality))
+    weak = int(cost.argmin()) if np.isfinite(cost).all() else int(np.nanargmin(quality))
+    if len(outcomes.pool) == 2:
+        # equal grades and no cost: the first is taken for the weak one
+        return Pair(weak, 1 - weak, best)
+    return Pair(weak, best, best)
+
+
+def choose_mix(outcomes: Outcomes) -> tuple[int, ...]:
+    """Columns of the models that the best fixed mixes are made of: the hull's vertices on these outcomes, from the cheapest."""
+    cost, quality = column_means(outcomes.cost), column_means(outcomes.quality)
+    x, y = curves.fixed_mix(cost, quality)
+    return tuple(int(np.flatnonzero((cost == a) & (quality == b))[0]) for a, b in zip(x, y, strict=True))
+
+
+def in_calls(outcomes: Outcomes, strong: int) -> Outcomes:
+    """The same outcomes with a call of the strong model as the unit of cost: for a pair whose dollars are not known."""
+    calls = np.broadcast_to(np.arange(len(outcomes.pool)) == strong, outcomes.quality.shape).astype(np.float64)
+    return replace(outcomes, cost=calls)
 
 
 class Ruler:
     """A judged table: outcomes (n, m) fully observed, one policy, one pair, one set of bootstrap weights.
 
-    Where a cost is missing a pair is measured in calls of the strong model and dollars are withheld; a larger pool raises InputError.
+    mix: the models that fixed mixes are made of, chosen away from the judged rows and held fixed over resamples: chosen on them, again in
+    every resample, the best mix would enjoy a winner's curse that no router can have. Where no cost is known a pair is measured in calls
+    of the strong model and dollars are withheld; a larger pool raises InputError. The bootstrap resamples texts, or groups if `clustered`.
     """
 
     def __init__(
-        self, outcomes: Outcomes, *, policy: str, rng: np.random.Generator, replicates: int = 1000, clustered: bool = False
+        self,
+        outcomes: Outcomes,
+        *,
+        policy: str,
+        rng: np.random.Generator,
+        pair: Pair | None = None,
+        mix: Sequence[int] | None = None,
+        replicates: int = 1000,
+        clustered: bool = False,
     ) -> None:
         self.dollars = bool(np.isfinite(outcomes.cost).all())
-        self.pair = choose_pair(outcomes)
-        n, m = outcomes.quality.shape
+        self.pair = pair or choose_pair(outcomes)
         if not self.dollars:
-            if m != 2:
+            if len(outcomes.pool) != 2:
                 raise InputError(
                     "more than two models cannot be judged without a cost",
                     expected="a cost for every model and query",
                     found="missing costs",
                     mend="Give the data a cost column or prices=..., or choose a pair with data.models=[weak,strong].",
                 )
-            calls = np.broadcast_to(np.arange(2) == self.pair.strong, (n, 2)).astype(np.float64)
-            outcomes = replace(outcomes, cost=calls)
-        self.outcomes, self.policy, self.clustered = outcomes, policy, clustered
-        self.replicates = replicates
+            outcomes = in_calls(outcomes, self.pair.strong)
+        self.outcomes, self.policy, self.clustered, self.replicates = outcomes, policy, clustered, replicates
+        chosen = mix if mix is not None and self.dollars else choose_mix(outcomes)
+        self.mix = tuple(sorted({*chosen, self.pair.weak}))  # every mix may fall back on the cheapest, as every router may
         self._seed = rng.integers(2**63)
-        self.by_share = m == 2
-
-    @property
-    def groups(self) -> list[str] | None:
-        return list(self.outcomes.queries.group) if self.clustered else None
+        self.by_share = len(outcomes.pool) == 2
+        queries = outcomes.queries
+        names = [group or f"{row} alone" for row, group in enumerate(queries.group)] if clustered else map(normalise, queries.text)
+        self.units = np.array(numbered(names))
+        self.resampled = not clustered or len(set(self.units)) >= FEWEST_GROUPS
 
     def weights(self) -> Iterator[Floats]:
         """The same resamples every time it is called: that is what pairs the comparisons."""
-        return stats.resamples(len(self.outcomes), self.replicates, np.random.default_rng(self._seed), self.groups)
+        return stats.resamples(self.units, self.replicates, np.random.default_rng(self._seed))
+
+    def spread(self, chunks: list[dict[str, Floats]]) -> dict[str, Floats]:
+        """Bootstrap values (B,) by name; NaN, so that no interval is made of them, where there are too few groups to resample."""
+        names = chunks[0] if chunks else {}
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) * (1.0 if self.resampled else np.nan) for name in names}
 
     def sweep(self, predictions: Predictions, *, lowest: float | None = None) -> curves.Sweep:
         """The exact curve. Without dollars the policy must be `threshold`: there is no cost to be aware of."""
@@ -75,8 +109,7 @@ class Ruler:
     def measure(self, sweep: curves.Sweep) -> tuple[dict[str, float], dict[str, Floats]]:
         """Every curve metric: its value, and its bootstrap values (B,)."""
         point = {name: float(value[0]) for name, value in self._metrics(sweep, np.ones((1, len(self.outcomes)))).items()}
-        chunks = [self._metrics(sweep, weight) for weight in self.weights()]
-        return point, {name: np.concatenate([chunk[name] for chunk in chunks]) for name in (chunks[0] if chunks else {})}
+        return point, self.spread([self._metrics(sweep, weight) for weight in self.weights()])
 
     def means(self, weight: Floats) -> tuple[Floats, Floats]:
         """Mean cost and quality of every single model, (B, m) each."""
@@ -120,17 +153,17 @@ class Ruler:
         """
         model_cost, model_quality = self.means(weight)
         low, high = model_cost[:, self.pair.weak], model_cost[:, self.pair.best]
-        mix = np.array([self._mix_height(c, q, a, b) for c, q, a, b in zip(model_cost, model_quality, low, high, strict=True)])
-        traded = curves.mean_height(cost, quality, low, high) - mix
+        mix_cost, mix_quality = self.mixes(model_cost, model_quality)
+        traded = curves.mean_height(cost, quality, low, high) - curves.mean_height(mix_cost, mix_quality, low, high)
         untraded = quality[:, sweep.at_zero() + 1] - model_quality[:, self.pair.best]
         return np.where(high > low, traded, untraded)
 
-    @staticmethod
-    def _mix_height(cost: Floats, quality: Floats, low: float, high: float) -> float:
-        if high <= low:
-            return float("nan")
-        x, y = curves.fixed_mix(cost, quality)
-        return float(curves.mean_height(x, y, low, high)[0])
+    def mixes(self, cost: Floats, quality: Floats) -> tuple[Floats, Floats]:
+        """The path of the best fixed mixes for model means (B, m): (B, v) cost and quality of the chosen models, in order of cost."""
+        columns = list(self.mix)
+        x, y = cost[:, columns], quality[:, columns]
+        order = np.argsort(x, axis=1, kind="stable")
+        return np.take_along_axis(x, order, axis=1), np.take_along_axis(y, order, axis=1)
 
     def measure_decisions(self, decisions: Decisions) -> tuple[dict[str, float], dict[str, Floats]]:
         """quality, cost and difference (quality above the best fixed mix at the same cost) of some decisions, with bootstrap values."""
@@ -139,13 +172,11 @@ class Ruler:
         def values(weight: Floats) -> dict[str, Floats]:
             total = weight.sum(axis=1)
             q, c = weight @ quality / total, weight @ cost / total
-            hulls = [curves.fixed_mix(*row) for row in zip(*self.means(weight), strict=True)]
-            mix = np.array([np.interp(x, *vertices) for x, vertices in zip(c, hulls, strict=True)])
+            mix = np.array([np.interp(at, x, y) for at, x, y in zip(c, *self.mixes(*self.means(weight)), strict=True)])
             return {"quality": q, "cost": c, "difference": q - mix}
 
         point = {name: float(value[0]) for name, value in values(np.ones((1, len(quality)))).items()}
-        chunks = [values(weight) for weight in self.weights()]
-        return point, {name: np.concatenate([chunk[name] for chunk in chunks]) for name in (chunks[0] if chunks else {})}
+        return point, self.spread([values(weight) for weight in self.weights()])
 
     def random_curve(self, curve: Curve) -> Curve:
         """The exact expectation of a coin with the router's own call rates at every knob."""
@@ -153,8 +184,7 @@ class Ruler:
         return replace(curve, cost=curve.share @ cost, quality=curve.share @ quality)
 
     def mix_curve(self) -> Curve:
-        """The best fixed mixes of single models, as a curve through the hull's vertices."""
+        """The best fixed mixes of single models, as a curve through the chosen models."""
         cost, quality = self.outcomes.cost.mean(axis=0), self.outcomes.quality.astype(np.float64).mean(axis=0)
-        x, y = curves.fixed_mix(cost, quality)
-        column = [int(np.flatnonzero((cost == a) & (quality == b))[0]) for a, b in zip(x, y, strict=True)]
-        return Curve(np.zeros(len(x)), x, y, np.eye(len(cost))[column])
+        columns = sorted(self.mix, key=lambda column: float(cost[column]))
+        return Curve(np.zeros(len(columns)), cost[columns], quality[columns], np.eye(len(cost))[columns])

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
-from routewright.core.types import Floats
+from routewright.core.types import Floats, Ints
 
 CHUNK = 64  # replicates held at once: bounds memory at CHUNK x events
 
 
-def resamples(n: int, replicates: int, rng: np.random.Generator, groups: Sequence[str] | None = None) -> Iterator[Floats]:
-    """Chunks of weight[b,n]: how often every query stands in each resample of the n queries, or of the groups (clusters) they come from.
+def resamples(units: Ints, replicates: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Chunks of weight[b,n]: how often every query stands in each resample of the units (numbered from 0) that they belong to.
 
-    Clustered resampling answers "another set of subjects", which is the uncertainty that matters when subjects were left out.
+    A unit is a distinct text: rows that ask the same thing are one piece of evidence. Or a group (a cluster): that answers "another set of
+    subjects", the uncertainty that matters when subjects were left out.
     """
-    codes = None if groups is None else np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
-    units = n if codes is None else int(codes.max()) + 1
+    count = int(units.max()) + 1
     for begin in range(0, replicates, CHUNK):
         size = min(CHUNK, replicates - begin)
-        counts = rng.multinomial(units, np.full(units, 1 / units), size=size).astype(np.float64)
-        yield counts if codes is None else counts[:, codes]
+        yield rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)[:, units]
 
 
 def interval(values: Floats, level: float = 0.95) -> list[float] | None:
@@ -34,10 +33,7 @@ def interval(values: Floats, level: float = 0.95) -> list[float] | None:
     return [float(low), float(high)]
 
 
-def standard_error(difference: Floats, groups: Sequence[str] | None = None) -> float:
-    """Standard error of the mean of difference[n], by query or clustered by group (sum of residuals within each group)."""
-    residual = difference - difference.mean()
-    if groups is not None:
-        codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
-        residual = np.bincount(codes, weights=residual)
+def standard_error(difference: Floats, units: Ints) -> float:
+    """Standard error of the mean of difference[n], clustered by unit (sum of the residuals within each)."""
+    residual = np.bincount(units, weights=difference - difference.mean())
     return float(np.sqrt((residual**2).sum()) / len(difference))

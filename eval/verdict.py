@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from routewright.core.types import Floats
+from routewright.core.types import Floats, Ints
 from routewright.eval import stats
 
 HELPS, NO_EVIDENCE, HURTS = "helps", "no evidence that it helps", "hurts"
@@ -27,15 +27,15 @@ def judge(
 ) -> dict[str, Any]:
     """The verdict with its interval and a sentence, from the paired bootstrap of the difference (quality in [0, 1]).
 
-    rivals: controls by name, each with its own difference and the replicates of it from the same resamples. `unbeaten` lists those that the
-    router is not better than: what it seems to know may be no more than they do.
+    rivals: controls by name that know less, each with its own difference and the replicates of it from the same resamples. `unbeaten` lists
+    those that the router is not shown to beat: what it seems to know may be no more than they do.
     """
     ci = stats.interval(replicates)
     if ci is not None and max(abs(ci[0]), abs(ci[1])) < 1e-9:
         ci = [0.0, 0.0]  # rounding of a difference that is exactly nothing must not become evidence
     said = word(ci)
     unit = "groups" if clustered else "queries"
-    span = f"[{100 * ci[0]:+.2f}, {100 * ci[1]:+.2f}]" if ci else "no interval"
+    span = f"[{100 * ci[0]:+.2f}, {100 * ci[1]:+.2f}]" if ci else "without an interval"
     claim = {HELPS: f"{router} helps", HURTS: f"{router} hurts", NO_EVIDENCE: f"There is no evidence that {router} helps"}[said]
     shown = 100 * difference if abs(difference) >= 5e-5 else 0.0  # no minus before a zero
     sentence = (
@@ -54,12 +54,12 @@ def _above(differences: Floats) -> bool:
     return ci is not None and ci[0] > 0
 
 
-def gap_reason(weak: Floats, strong: Floats, groups: Sequence[str] | None) -> str | None:
+def gap_reason(weak: Floats, strong: Floats, units: Ints) -> str | None:
     """Why PGR, APGR and CPT may not be quoted for quality weak[n] and strong[n], or None where the gap carries them."""
     gap = float(np.mean(strong - weak))
     if gap <= 0:
         return f"the dearer model is no better than the cheaper one here (gap {gap:+.4f}): there is no gap to recover"
-    error = stats.standard_error(strong - weak, groups)
+    error = stats.standard_error(strong - weak, units)
     if gap < CARRIES * error:
         return (
             f"the models' gap {gap:.4f} is under {CARRIES:g} standard errors ({error:.4f}): too small to divide by; use dollars and quality"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from routewright.core.arrays import column_means
 from routewright.core.graph import Array, head
 from routewright.core.types import Battles, Bools, Floats, InputError, Ints, Outcomes, Predictions, Queries
 
@@ -152,15 +153,7 @@ def mean_cost(train: Outcomes | Battles) -> Floats:
     return column_means(train.cost)
 
 
-def column_means(table: Floats) -> Floats:
-    """[m] float64: the mean of what each column observed; NaN where it observed nothing."""
-    seen = ~np.isnan(table)
-    count = seen.sum(axis=0)
-    total = np.where(seen, table, 0).sum(axis=0, dtype=np.float64)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def require_seen(seen: Ints, names: tuple[str, ...], mend: str = "Give it graded rows, or leave it out with models=[...].") -> None:
+def require_seen(seen: Ints, names: tuple[str, ...], mend: str = "Give it graded rows, or leave it out with data.models=[...].") -> None:
     """Raises InputError that names every model with seen[m] = 0."""
     unseen = [name for name, count in zip(names, seen, strict=True) if not count]
     if unseen:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from routewright.core.arrays import column_means
 from routewright.core.types import Outcomes
-from routewright.routers.base import Linear, column_means
+from routewright.routers.base import Linear
 
 
 class Constant(Linear):

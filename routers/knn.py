@@ -18,8 +18,8 @@ class KNN(Base):
 
     k: neighbours, among the rows each model was observed on; all of them where there are fewer.
     weights: "uniform", or "distance" for a softmax of similarity / temperature over the neighbours.
-    edge: in cosine; a row's weight falls from 1 at the k-th similarity to 0 this far below it, so neither the order of the training rows nor a
-    rounding decides. With a sharp edge the last bit of an embedding swaps a neighbour, and the exported graph scores apart from the router.
+    edge: in cosine; a row's weight falls from 1 at the k-th similarity to 0 this far below it, so neither the order of the training rows
+    nor a rounding decides. With a sharp edge the last bit of an embedding swaps a neighbour, and the exported graph scores otherwise.
     One training row, or equal grades, give that grade for every query.
     """
 

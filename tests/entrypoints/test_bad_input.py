@@ -60,7 +60,9 @@ def test_a_missing_file_is_named(entry, tmp_path: Path) -> None:
     refused(entry("train", "data=table", f"data.path={tmp_path}/no.csv", "tracking=none"), "no.csv")
 
 
-@pytest.mark.parametrize("words", [["policy=threshold", "data.models=[a,b,c]"], ["protocol=paper"], ["replicates=3"], ["split.test=1.5"]])
+@pytest.mark.parametrize(
+    "words", [["policy=threshold", "data.models=[a,b,c]"], ["protocol=paper"], ["replicates=3"], ["split.test=1.5"], ["split.kind=halves"]]
+)
 def test_impossible_settings_are_refused(entry, tmp_path: Path, words: list[str]) -> None:
     header = "query,quality:a,quality:b,quality:c,cost:a,cost:b,cost:c\n"
     text = header + "".join(f"question {i},0,1,{i % 2},.1,.2,.3\n" for i in range(40))
@@ -70,6 +72,74 @@ def test_impossible_settings_are_refused(entry, tmp_path: Path, words: list[str]
         else attempt(entry, tmp_path, text, *words)
     )
     assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("word", "needle"),
+    [
+        ("seed=-1", "seed is too small"),
+        ("seed=abc", "seed has the wrong type"),
+        ("split.test=abc", "split.test has the wrong type"),
+        ("cv=abc", "number of folds"),
+        ("cv=1", "cv is too small"),
+        ("router.k=abc", "router.k has the wrong type"),
+        ("compare=0", "compare is too small"),
+        ("labels=foo", "clean or published"),
+        ("policy=cost_aware", "needs a cost"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(entry, tmp_path: Path, word: str, needle: str) -> None:
+    text = "query,quality:a,quality:b\n" + "".join(f"question {i} of many,{i % 2},1\n" for i in range(60))
+    ended = attempt(entry, tmp_path, text, word)
+    refused(ended, needle)
+    assert len(ended.err.splitlines()) < 12
+
+
+def test_a_missing_path_is_asked_for(entry) -> None:
+    refused(entry("train", "data=table", "tracking=none"), "data.path=")
+    refused(entry("evaluate"), "runs=")
+    refused(entry("export"), "run=")
+
+
+def test_a_sweep_says_which_job_failed_and_goes_on(entry, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(HEADER + "".join(rows(60)))
+    words = ["data=table", f"data.path={path}", "router=knn", "tracking=none", "replicates=100", "router.k=0,5,abc"]
+    ended = entry("train", "-m", *words)
+    assert ended.code == 1
+    assert "job 0 (" in ended.err
+    assert "job 2 (" in ended.err
+    assert len([folder for folder in (tmp_path / "outputs").iterdir() if folder.name.startswith("train-")]) == 1
+
+
+def test_a_terminated_run_leaves_nothing(tmp_path: Path) -> None:
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    path = tmp_path / "mine.csv"
+    path.write_text(HEADER + "".join(rows(400)))
+    root = Path(__file__).resolve().parents[2]
+    command = [
+        sys.executable,
+        str(root / "train.py"),
+        "data=table",
+        f"data.path={path}",
+        "tracking=none",
+        "replicates=100000",
+        f"outputs={tmp_path}/outputs",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while not list((tmp_path / "outputs" / ".partial").glob("*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "interrupted" in err
+    assert nothing_left(tmp_path)
+    assert list((tmp_path / "outputs" / ".partial").iterdir()) == []
 
 
 def test_all_equal_outcomes_are_a_documented_result(entry, tmp_path: Path) -> None:

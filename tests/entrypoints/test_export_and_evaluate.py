@@ -120,6 +120,7 @@ def test_evaluate_repeats_the_run_and_compares(entry, trained) -> None:
     ended = entry("evaluate", f"runs=[{one},{two}]", "replicates=200").ok()
     found = json.loads((ended.folder / "metrics.json").read_text())
     first = json.loads((one / "metrics.json").read_text())
+    assert set(found["runs"]) == {"logistic", "constant"}
     again = found["runs"]["logistic"]
     for key in ("apgr", "aiq", "auroc", "brier", "cost_saved_at_95"):
         assert again[key] == pytest.approx(first[key], abs=1e-9)

@@ -117,18 +117,18 @@ def test_a_rival_that_is_not_beaten_is_named() -> None:
 
 def test_gap_too_small_or_reversed_has_a_reason() -> None:
     weak, strong = np.array([0, 1, 0, 1.0] * 10), np.array([1, 0, 0, 1.0] * 10)
-    assert "no gap to recover" in str(verdict.gap_reason(weak, strong, None))
+    assert "no gap to recover" in str(verdict.gap_reason(weak, strong, np.arange(40)))
     nearly = strong.copy()
     nearly[:1] = 1
     nearly[1] = 1
-    assert "too small to divide by" in str(verdict.gap_reason(weak, nearly, None))
-    assert verdict.gap_reason(np.zeros(40), np.ones(40), None) is None
+    assert "too small to divide by" in str(verdict.gap_reason(weak, nearly, np.arange(40)))
+    assert verdict.gap_reason(np.zeros(40), np.ones(40), np.arange(40)) is None
 
 
 def test_standard_error_of_clusters() -> None:
     difference = np.array([1.0, 1.0, 0.0, 0.0])
-    assert stats.standard_error(difference) == pytest.approx(0.25)
-    assert stats.standard_error(difference, ["a", "a", "b", "b"]) == pytest.approx(np.sqrt(2) / 4)
+    assert stats.standard_error(difference, np.arange(4)) == pytest.approx(0.25)
+    assert stats.standard_error(difference, np.array([0, 0, 1, 1])) == pytest.approx(np.sqrt(2) / 4)
 
 
 def test_policies_refuse_what_does_not_fit() -> None:

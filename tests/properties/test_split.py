@@ -63,7 +63,7 @@ def test_no_text_and_no_group_stands_on_two_sides(queries: Queries, kind: str, c
     assert len(result) == (cv or 1)
     for fold in result:
         check_fold(queries, fold)
-        assert bool(len(fold.calibration)) == (calibration > 0)
+        assert bool(len(fold.calibration)) == (calibration > 0 and cv is None)
         if kind == "grouped":
             groups = [{group for group in queries.group[side] if group} for side in (fold.train, fold.calibration, fold.test)]
             assert not groups[2] & (groups[0] | groups[1])

@@ -1,0 +1,223 @@
+"""The contract suite of sources: every configs/data/*.yaml is pinned, says whose its data are, and loads to audited outcomes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from routewright.core.artifact import content_hash
+from routewright.core.contracts import Source
+from routewright.core.files import json_bytes, sha256
+from routewright.core.types import InputError, Outcomes
+from routewright.data import audit
+from routewright.data.load import load, provenance
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / "configs" / "data").glob("*.yaml"))
+NAMES = [path.stem for path in CONFIGS]
+EXAMPLE = ROOT / "tests" / "data" / "own_wide.csv"
+SPLITS = {"train", "calibration", "test"}
+
+
+def read(name: str) -> DictConfig:
+    """The YAML alone, without what it takes from other groups."""
+    config = OmegaConf.load(ROOT / "configs" / "data" / f"{name}.yaml")
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def pinned(name: str) -> list[tuple[str, str, str, str]]:
+    """(owner/repo, commit, path, sha256) of every file that the source fetches, those of nested blocks too."""
+    found = []
+    blocks = [OmegaConf.to_container(read(name), resolve=False)]
+    while blocks:
+        block = blocks.pop()
+        if isinstance(block, dict):
+            blocks += list(block.values())
+            if "files" in block:
+                found += [(f"{block['owner']}/{block['repo']}", block["commit"], path, digest) for path, digest in block["files"].items()]
+    return found
+
+
+FETCHED = [name for name in NAMES if pinned(name)]
+
+
+def longer_table(folder: Path) -> Path:
+    """The example's three queries five times over, with ids and texts of their own: enough of them to learn from."""
+    with EXAMPLE.open(newline="") as stream:
+        header, *rows = csv.reader(stream)
+    path = folder / "longer.csv"
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        writer.writerows([f"{row[0]}-{i}", f"{row[1]} ({i})", *row[2:]] for i in range(5) for row in rows)
+    return path
+
+
+def source(name: str, *overrides: str) -> Source:
+    """As train.py makes it."""
+    GlobalHydra.instance().clear()
+    path = [] if name in FETCHED else [f"data.path={EXAMPLE}"]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        made: Source = instantiate(compose("train", [f"data={name}", *path, *overrides]).data)
+    return made
+
+
+@cache
+def loaded(name: str) -> tuple[Source, Outcomes]:
+    made = source(name)
+    outcomes = made.load()
+    assert isinstance(outcomes, Outcomes)
+    return made, outcomes
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    """Every source; one that is fetched needs the mirror."""
+    if request.param in FETCHED:
+        request.getfixturevalue("mirror")
+    return str(request.param)
+
+
+@pytest.mark.parametrize("each", NAMES)
+def test_the_config_says_what_it_is_and_whose(each: str) -> None:
+    first, *_ = (ROOT / "configs" / "data" / f"{each}.yaml").read_text().splitlines()
+    assert re.fullmatch(r"# \S.{10,}", first)
+    config = read(each)
+    assert get_class(config["_target_"]).__doc__
+    assert config["_target_"].startswith("routewright.data.sources.")
+    assert config["licence"].strip()
+    assert "citation" in config
+    if each in FETCHED:
+        assert config["citation"].strip()
+        assert config["name"] == each
+
+
+def test_some_sources_are_fetched_and_one_is_the_users_own() -> None:
+    assert len(FETCHED) >= 3
+    assert "table" in set(NAMES) - set(FETCHED)
+
+
+@pytest.mark.parametrize("each", FETCHED)
+def test_every_file_is_pinned_by_commit_and_hash(each: str) -> None:
+    files = pinned(each)
+    for repo, commit, path, digest in files:
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+", repo)
+        assert re.fullmatch(r"[0-9a-f]{40}", commit), path
+        assert re.fullmatch(r"[0-9a-f]{64}", digest), path
+        assert not Path(path).is_absolute()
+    assert len({path for _, _, path, _ in files}) == len(files)
+    assert len({digest for *_, digest in files}) == len(files), "the same bytes under two names is a slip"
+
+
+@pytest.mark.parametrize("each", FETCHED)
+def test_the_pins_are_those_of_the_mirror(each: str, mirror: Path) -> None:
+    listed = {(row["repo"], row["commit"], row["path"]): row["sha256"] for row in json.loads((mirror / "MANIFEST.json").read_text())}
+    for repo, commit, path, digest in pinned(each):
+        assert listed.get((repo, commit, path)) == digest, path
+
+
+def test_it_is_a_source_that_makes_outcomes(name: str) -> None:
+    made, outcomes = loaded(name)
+    assert isinstance(made, Source)
+    assert len(outcomes) > 2
+    assert len(outcomes.pool) >= 2
+    assert len(set(outcomes.queries.id)) == len(outcomes)
+    assert all(text.strip() for text in outcomes.queries.text)
+    assert np.isfinite(outcomes.quality).any(axis=0).all(), "every model was graded somewhere"
+    if name in FETCHED:
+        assert outcomes.observed().all()
+        assert np.isfinite(outcomes.cost).all()
+        assert (outcomes.cost > 0).all()
+        assert np.ptp(outcomes.cost, axis=0).min() > 0, "cost follows usage"
+
+
+def test_it_passes_the_audit(name: str, tmp_path: Path) -> None:
+    if name in FETCHED:
+        _, outcomes = loaded(name)
+    else:
+        outcomes, _ = load(source(name, f"data.path={longer_table(tmp_path)}"))
+        with pytest.raises(InputError, match="too few queries"):
+            load(source(name))
+    notes = audit.check(outcomes)
+    assert all(isinstance(note, str) and note.endswith(".") for note in notes)
+
+
+def test_its_own_split_has_a_side_for_every_query(name: str, tmp_path: Path) -> None:
+    made, outcomes = loaded(name)
+    given = made.split()
+    if given is not None:
+        assert len(given) == len(outcomes)
+        assert set(given) <= SPLITS
+    else:
+        longer = longer_table(tmp_path)
+        kept = SimpleNamespace(load=lambda: outcomes, split=made.split) if name in FETCHED else source(name, f"data.path={longer}")
+        with pytest.raises(InputError, match="no split of their own"):
+            load(kept, needs_split=True)
+
+
+def test_provenance_is_plain_and_complete(name: str) -> None:
+    made, outcomes = loaded(name)
+    told = json.loads(json.dumps(made.provenance()))
+    assert told == made.provenance(), "tuples and numpy values would come back as something else"
+    assert {"name", "labels", "licence", "citation", "revision", "files", "usage", "prices", "models"} <= set(told)
+    assert told["name"] == name
+    assert told["models"] == list(outcomes.pool.name)
+    assert told["usage"] == outcomes.usage
+    assert told["licence"]
+    assert told["files"]
+    for path, digest in told["files"].items():
+        assert re.fullmatch(r"[0-9a-f]{64}", digest), path
+    if name in FETCHED:
+        assert told["prices"]["date"]
+        assert {digest for *_, digest in pinned(name)} >= set(told["files"].values())
+    else:
+        assert told["files"] == {EXAMPLE.name: sha256(EXAMPLE)}
+    whole = provenance(made, outcomes)["data"]
+    assert whole["queries"] == len(outcomes)
+    assert whole["content_sha256"] == content_hash(outcomes)
+    assert json_bytes(whole)
+
+
+def test_loaded_again_it_is_the_same_table(name: str) -> None:
+    _, first = loaded(name)
+    second = source(name).load()
+    assert isinstance(second, Outcomes)
+    assert content_hash(second) == content_hash(first)
+    assert second.queries.id.tolist() == first.queries.id.tolist()
+
+
+@pytest.mark.parametrize("each", FETCHED)
+def test_labels_reach_the_source_and_its_provenance(each: str, mirror: Path) -> None:
+    assert loaded(each)[0].provenance()["labels"] == "clean"
+    assert source(each, "labels=published").provenance()["labels"] == "published"
+    with pytest.raises(InputError, match="clean, published"):
+        source(each, "labels=wrong").load()
+
+
+def test_the_content_hash_sees_every_column() -> None:
+    """A changed text, group, name, grade or cost is another table; the order of rows counts too."""
+    _, outcomes = loaded("table")
+    rows = np.arange(len(outcomes))
+    config: dict[str, Any] = {"quality": outcomes.quality.copy(), "cost": outcomes.cost.copy()}
+    config["quality"][0, 0] = 0.5
+    config["cost"][0, 0] = 9.0
+    others = [
+        Outcomes(outcomes.queries, outcomes.pool, **({"quality": outcomes.quality, "cost": outcomes.cost} | {k: v}))
+        for k, v in config.items()
+    ]
+    others += [outcomes.take(rows[::-1]), outcomes.take(rows[:-1]), outcomes.models(list(outcomes.pool.name[::-1]))]
+    hashes = {content_hash(other) for other in [outcomes, *others]}
+    assert len(hashes) == 6
