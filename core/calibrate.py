@@ -32,7 +32,8 @@ class Affine:
         score, quality = predictions.quality, outcomes.quality.astype(np.float64)
         seen = ~np.isnan(quality)
         count = np.maximum(seen.sum(axis=0), 1)
-        mean_score = np.where(seen, score, 0).sum(axis=0) / count
+        # a model without a grade here keeps the mean of its scores
+        mean_score = np.where(seen.any(axis=0), np.where(seen, score, 0).sum(axis=0) / count, score.mean(axis=0) if len(score) else 0.0)
         mean_quality = np.where(seen, quality, 0).sum(axis=0) / count
         x = np.where(seen, score - mean_score, 0.0)
         y = np.where(seen, quality - mean_quality, 0.0)

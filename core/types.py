@@ -80,6 +80,13 @@ def _unit(owner: str, name: str, array: Floats, labels: Sequence[str] | None = N
         )
 
 
+def _columns(name: str, index: Ints, m: int) -> None:
+    """Every index is a column of the pool."""
+    bad = np.flatnonzero((index < 0) | (index >= m))
+    if len(bad):
+        raise InputError(f"{name} names no model", where=f"row {bad[0]}", expected=f"0 .. {m - 1}", found=str(index[bad[0]]))
+
+
 @dataclass(frozen=True, eq=False)
 class Queries:
     """id[n], text[n], group[n] str and embedding[n,d] float32 unit rows, or None before encoding.
@@ -214,11 +221,11 @@ class Outcomes:
         _put(self, "quality", _array("Outcomes", "quality", self.quality, np.float32, (n, m)))
         _unit("Outcomes", "quality", self.quality, self.pool.name)
         _put(self, "cost", _array("Outcomes", "cost", self.cost, np.float64, (n, m)))
-        if np.any(self.cost < 0) or np.any(np.isinf(self.cost)):
+        wrong = np.argwhere((self.cost < 0) | np.isinf(self.cost))
+        if len(wrong):
+            where = f"row {wrong[0][0]}, model {self.pool.name[wrong[0][1]]!r}"
             raise InputError(
-                "Outcomes.cost has an impossible value",
-                expected="finite USD >= 0, or NaN where unknown",
-                found=str(self.cost[(self.cost < 0) | np.isinf(self.cost)][0]),
+                "Outcomes.cost is no cost", where=where, expected="finite USD >= 0, or NaN", found=str(self.cost[tuple(wrong[0])])
             )
         for kind in self.tokens:
             if kind not in TOKEN_KINDS:
@@ -244,6 +251,7 @@ class Outcomes:
             _unit("Outcomes", "propensity", self.propensity)
         if self.logged is not None:
             _put(self, "logged", _array("Outcomes", "logged", self.logged, np.int64, (n,)))
+            _columns("Outcomes.logged", self.logged, m)
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -258,13 +266,17 @@ class Outcomes:
         return Outcomes(**{**cut, "queries": self.queries.take(rows)})
 
     def models(self, names: Sequence[str]) -> Outcomes:
-        """The same table for some of its models, in this order. Raises InputError for an unknown one."""
+        """The same table for some of its models, in this order; a log that chose another one is dropped. InputError for an unknown one."""
         columns = [self.pool.index(name) for name in names]
         cut = {f.name: getattr(self, f.name) for f in fields(self)}
         for name in ("quality", "cost", "latency", "answer"):
             cut[name] = None if cut[name] is None else cut[name][:, columns]
         cut["tokens"] = {kind: value[:, columns] for kind, value in self.tokens.items()}
         cut["signals"] = {name: value[:, columns] for name, value in self.signals.items()}
+        if self.logged is not None:
+            place = np.array([columns.index(j) if j in columns else -1 for j in range(len(self.pool))], dtype=np.int64)
+            kept = bool((place[self.logged] >= 0).all())
+            cut["logged"], cut["propensity"] = (place[self.logged], self.propensity) if kept else (None, None)
         return Outcomes(**{**cut, "pool": self.pool.take(columns)})
 
     def observed(self) -> Bools:
@@ -376,9 +388,10 @@ class Decisions:
 
     def __post_init__(self) -> None:
         _put(self, "called", _array("Decisions", "called", self.called, np.bool_, (None, None)))
-        n = len(self.called)
+        n, m = self.called.shape
         _put(self, "served", _array("Decisions", "served", self.served, np.int64, (n,)))
         _put(self, "propensity", _array("Decisions", "propensity", self.propensity, np.float64, (n,)))
+        _columns("Decisions.served", self.served, m)
         if n and not self.called[np.arange(n), self.served].all():
             row = int(np.flatnonzero(~self.called[np.arange(n), self.served])[0])
             raise InputError(

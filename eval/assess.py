@@ -169,6 +169,8 @@ def _headline(
             out[f"{name}_ci"] = stats.interval(spread[name]) if ruler.dollars else None
         if not ruler.dollars:
             withheld[key] = "no cost is known for these outcomes: give a cost column or prices"
+        elif not np.isfinite(point[key]):
+            withheld[key] = "the best model costs nothing: there is nothing to save"
     out["peak_quality"] = point["peak_quality"]
     return out
 
@@ -220,6 +222,8 @@ def _ceiling(ruler: Ruler, sweep: curves.Sweep, withheld: dict[str, str]) -> dic
     out["aiq_fixed_mix"] = _aiq(ruler, mix.cost, mix.quality)
     if not ruler.dollars:
         withheld["aiq"] = "no cost is known for these outcomes"
+    elif not np.isfinite(out["aiq"]):
+        withheld["aiq"] = "all models cost the same: there is no range to average over"
     return out
 
 

@@ -29,11 +29,10 @@ class _Control:
         return Predictions(quality, np.broadcast_to(self.cost_, quality.shape))
 
     def state(self) -> State:
-        return {name: np.asarray(value) for name, value in vars(self).items() if name.endswith("_")}
+        raise TypeError(f"{type(self).__name__} is a control: it is judged, never kept")
 
     def load(self, state: Any) -> Self:
-        vars(self).update(state)
-        return self
+        raise TypeError(f"{type(self).__name__} is a control: it is judged, never kept")
 
     def onnx(self) -> Any:
         raise TypeError(f"{type(self).__name__} is a control: it is judged, never exported")
@@ -76,18 +75,18 @@ class Length(_Control):
 
     def fit(self, train: Outcomes, valid: Outcomes | None = None, *, rng: np.random.Generator) -> Self:
         self._learn_cost(train)
-        x = self._feature(train.queries)
-        self.centre_ = x.mean()
-        self.mean_ = _mean_quality(train.quality)
+        x = self._feature(train.queries)[:, None]
         seen = ~np.isnan(train.quality)
-        away = np.where(seen, (x - self.centre_)[:, None], 0.0)
+        self.mean_ = _mean_quality(train.quality)
+        self.centre_ = _mean_quality(np.where(seen, x, np.nan), x.mean())  # (m,): each model's line goes through its own rows' mean
+        away = np.where(seen, x - self.centre_, 0.0)
         spread = (away**2).sum(axis=0)
         moment = (away * np.where(seen, train.quality - self.mean_, 0.0)).sum(axis=0)
         self.slope_ = np.divide(moment, spread, out=np.zeros_like(spread), where=spread > 0)
         return self
 
     def predict(self, queries: Queries) -> Predictions:
-        return self._predictions(self.mean_ + np.outer(self._feature(queries) - self.centre_, self.slope_))
+        return self._predictions(self.mean_ + (self._feature(queries)[:, None] - self.centre_) * self.slope_)
 
     @staticmethod
     def _feature(queries: Queries) -> Floats:

@@ -12,7 +12,7 @@ def result_table(name: str, metrics: Mapping[str, Any]) -> str:
     from rich.table import Table
 
     head = f"{name} on {metrics['data']} | labels {metrics['labels']} | {metrics['evaluation']} | protocol {metrics['protocol']}"
-    models = Table(title=head, title_justify="left")
+    models = Table()
     for column in ("model", "quality", "95 %", "USD / 1k queries"):
         models.add_column(column, justify="left" if column == "model" else "right")
     for model, row in metrics["models"].items():
@@ -24,7 +24,7 @@ def result_table(name: str, metrics: Mapping[str, Any]) -> str:
     for control, row in metrics["controls"].items():
         if not control.startswith("model:"):
             table.add_row(*_row(control, row))
-    return _text(models, table) + _footnotes(metrics)
+    return f"{head}\n{_text(models, table)}{_footnotes(metrics)}"
 
 
 def comparison(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
@@ -87,11 +87,11 @@ def span(values: Sequence[float] | None, scale: float = 1.0) -> str:
 
 
 def _text(*tables: Any) -> str:
-    """Plain text at a fixed width: the same for a terminal, a pipe and a test."""
+    """Plain text at a fixed width, the same for a terminal, a pipe and a test; names are shown as they are, never as markup."""
     from rich.console import Console
 
     stream = io.StringIO()
-    console = Console(file=stream, width=140, color_system=None, legacy_windows=False)
+    console = Console(file=stream, width=140, color_system=None, legacy_windows=False, markup=False, emoji=False, highlight=False)
     for table in tables:
         console.print(table)
     return stream.getvalue()
