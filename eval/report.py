@@ -36,6 +36,7 @@ CONTROLS = {
     "shuffled_labels": ("shuffled labels", "the router, retrained on labels of other queries"),
     "group": ("group label only", "knows the subject or task, not the text"),
     "length": ("length only", "knows how long the query is"),
+    "short_first": ("short first", "knows that short queries cost less, nothing of quality"),
     "oracle": ("oracle", "knows every outcome: the ceiling"),
 }
 # keys of metrics that stand in a place of their own on the page, rather than in the table of metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -194,7 +195,7 @@ def test_every_fitted_control_goes_through_the_same_folds(outcomes: Outcomes) ->
     make = partial(Ridge, kernel="linear")
     cuts = folds(outcomes.queries, kind="random", test=0.3, calibration=0.2, cv=3, rng=np.random.default_rng(0))
     found = fit_rivals(make, outcomes, cuts, np.random.default_rng(1))
-    assert set(found) == {"group", "length", "shuffled_labels"} == set(controls.fitted(make))
+    assert set(found) == {"group", "length", "short_first", "shuffled_labels"} == set(controls.fitted(make))
     rows = crossfit(controls.Length, outcomes, cuts, np.random.default_rng(0))
     np.testing.assert_array_equal(found["length"].quality, rows.predictions.quality)
     alone = Outcomes(
@@ -203,4 +204,18 @@ def test_every_fitted_control_goes_through_the_same_folds(outcomes: Outcomes) ->
         outcomes.quality,
         outcomes.cost,
     )
-    assert set(fit_rivals(make, alone, cuts, np.random.default_rng(1))) == {"length", "shuffled_labels"}
+    assert set(fit_rivals(make, alone, cuts, np.random.default_rng(1))) == {"length", "short_first", "shuffled_labels"}
+
+
+def test_short_first_sends_the_shortest_queries_to_the_dearer_model() -> None:
+    """Whatever the grades say: it ranks by length, and only as far as a query's price hangs on it."""
+    texts = ["a" * n for n in (5, 50, 500)]
+    data = table(["a", "b", "c"], ["x"] * 3, [[1, 0], [0, 1], [1, 1]])
+    data = replace(data, queries=replace(data.queries, text=np.array(texts, dtype=object)))
+    gain = np.diff(controls.ShortFirst().fit(data, rng=RNG).predict(data.queries).quality, axis=1)[:, 0]
+    assert gain[0] > gain[1] > gain[2]
+    flipped = replace(data, quality=data.quality[::-1])
+    again = np.diff(controls.ShortFirst().fit(flipped, rng=RNG).predict(data.queries).quality, axis=1)[:, 0]
+    assert again == pytest.approx(gain)
+    unpriced = replace(data, cost=np.full((3, 2), NAN))
+    assert np.isfinite(controls.ShortFirst().fit(unpriced, rng=RNG).predict(data.queries).quality).all()
