@@ -47,6 +47,8 @@ def main(cfg: DictConfig, job: run.Run) -> None:
         facts = bundle.Facts(job.name, outcomes.pool, tried.fitted.predictions.cost.mean(axis=0), job.facts["data"], metrics)
         exported = Bundle.load(bundle.write_bundle(job.folder / "bundle", encoder, router, calibration, facts), threads=run.cores())
         sample = outcomes.queries.take(tried.fitted.rows[run.evenly(len(tried.fitted.rows), cfg.compare)])
+        # of one split the figures are the exported router's own; of several folds they are the recipe's
+        job.facts["judged"] = "the exported router" if tried.fitted.exact else "routers of this recipe, one a fold"
         job.facts["export_difference"] = exported.compare(list(sample.text), calibration(router.predict(sample)).quality)
     with job.stage("report"):
         job.write_json("metrics.json", metrics)

@@ -88,8 +88,8 @@ def entry(kind: str) -> Callable[[Callable[[DictConfig, Run], None]], Callable[[
                 line = mendable(error)
                 if line is None:
                     raise
-                if HydraConfig.get().mode == RunMode.RUN:
-                    sys.exit(f"{kind}: {line}")
+                if HydraConfig.get().mode == RunMode.RUN or isinstance(error, KeyboardInterrupt):
+                    sys.exit(f"{kind}: {line}")  # an interrupt ends a sweep too
                 # a sweep goes on with its other jobs, shows only the first exception at its end, and so must say each at once
                 log.error("%s: job %s (%s): %s", kind, HydraConfig.get().job.num, ",".join(overrides()), line)
                 raise CompactHydraException(f"{kind}: {line}") from None

@@ -112,7 +112,8 @@ def test_a_sweep_says_which_job_failed_and_goes_on(entry, tmp_path: Path) -> Non
     assert len([folder for folder in (tmp_path / "outputs").iterdir() if folder.name.startswith("train-")]) == 1
 
 
-def test_a_terminated_run_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["seed=0"], ["-m", "seed=0,1,2"]], ids=["run", "sweep"])
+def test_a_terminated_run_leaves_nothing(tmp_path: Path, words: list[str]) -> None:
     import signal
     import subprocess
     import sys
@@ -130,6 +131,7 @@ def test_a_terminated_run_leaves_nothing(tmp_path: Path) -> None:
         "replicates=100000",
         f"outputs={tmp_path}/outputs",
     ]
+    command[2:2] = words
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     while not list((tmp_path / "outputs" / ".partial").glob("*")):
         assert process.poll() is None
@@ -138,8 +140,8 @@ def test_a_terminated_run_leaves_nothing(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "interrupted" in err
-    assert nothing_left(tmp_path)
     assert list((tmp_path / "outputs" / ".partial").iterdir()) == []
+    assert not list((tmp_path / "outputs").glob("train-*")), "an interrupted sweep starts no other job"
 
 
 def test_all_equal_outcomes_are_a_documented_result(entry, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def test_a_run_from_the_shell(shell, table: Path) -> None:
     assert manifest["kind"] == "train"
     assert manifest["choices"]["router"] == "knn"
     assert manifest["export_difference"] <= 1e-4
+    assert manifest["judged"] == "the exported router"
     found = metrics_of(folder)
     for key in KEYS:
         assert key in found, key
