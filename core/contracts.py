@@ -1,4 +1,4 @@
-"""The contracts: what a router, a cascade, an encoder, a source and a signal must offer.
+"""The contracts: what a router, a cascade, an encoder, a source, a signal, a grader and a backend must offer.
 
 Structural (Protocol): nothing has to be inherited.
 """
@@ -96,3 +96,32 @@ class Signal(Protocol):
 
     def score(self, query: Sequence[str], answers: Sequence[str], logprobs: Sequence[Sequence[float]] | None = None) -> Floats:
         """[n] in [0,1]; higher means more likely right; NaN where it cannot tell."""
+
+
+@runtime_checkable
+class Grader(Protocol):
+    """Tells how right an answer is, from its text. Never raises for an answer, however hostile; linear in its length."""
+
+    @property
+    def needs_gold(self) -> bool:
+        """False: works from the answer and the question alone, and so can serve as a verifier."""
+
+    def extract(self, answer: str) -> str | None:
+        """The part of the answer that counts, in one canonical spelling (equal strings mean the same answer); None where there is none."""
+
+    def grade(self, answer: str, gold: str, *, question: str = "") -> float:
+        """In [0, 1]; an answer without anything to grade is 0. Raises InputError for a gold that cannot be graded against."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Asks models. One object asks many at once: `ask` is awaited concurrently."""
+
+    def identity(self, model: str) -> str:
+        """Who answers under this name: a base URL, a hash of the weights. Part of the request's key. Raises InputError for no such model."""
+
+    async def ask(self, request: Any) -> Any:
+        """A data.calls.Reply for a data.calls.Request. Raises data.calls.CallError, and nothing else for what a server may do."""
+
+    async def close(self) -> None:
+        """Lets go of connections and threads."""

@@ -36,7 +36,7 @@ _LATEX = (
     (re.compile(r"\\([$%#])"), r"\1"),
 )
 # some completions run on into further invented questions: what follows the first one is no answer to ours
-_RUN_ON = re.compile(r"\n\s*(?:Q|Question)\s*[0-9]*\s*:", re.IGNORECASE)
+_RUN_ON = re.compile(r"\n[^\S\n]*(?:Q|Question)\s*[0-9]*\s*:", re.IGNORECASE)  # from the last line break on, or blank lines cost n^2
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _EQUALS = re.compile(r"[=\N{ALMOST EQUAL TO}]")

@@ -1,0 +1,1 @@
+"""One file per way to grade an answer. configs/grader/*.yaml names them."""
