@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from routewright.core.types import Floats, InputError, Ints
+from routewright.data.battles import is_battles
 from routewright.data.tables import is_outcomes
 
 FORMATS = {
@@ -93,14 +94,17 @@ class Problems:
 
 
 def file_format(path: Path, stated: str = "auto") -> str:
-    """csv, jsonl, parquet or outcomes (a file of write_outcomes). Raises InputError for no file, an empty one and an unknown kind."""
+    """csv, jsonl, parquet, outcomes (a file of write_outcomes) or battles (of write_battles).
+
+    Raises InputError for no file, an empty one and an unknown kind.
+    """
     if not path.exists():
         raise InputError("there is no such file", where=str(path), expected="a table", mend="Give the path of the table: data.path=my.csv.")
     if path.is_dir():
         raise InputError("the path is a folder", where=str(path), expected="one file", mend="Name the file inside it.")
     if path.stat().st_size == 0:
         raise InputError("the file is empty", where=str(path), expected="a table with at least one row", found="0 bytes")
-    known = sorted({*FORMATS.values()})
+    known = sorted({*FORMATS.values(), "battles"})
     kind = FORMATS.get(path.suffix.lower()) if stated == "auto" else stated
     if kind not in known:
         raise InputError(
@@ -108,9 +112,11 @@ def file_format(path: Path, stated: str = "auto") -> str:
             where=str(path),
             expected="a name ending in " + ", ".join(FORMATS),
             found=repr(path.suffix if stated == "auto" else stated),
-            mend="Say data.format=csv, jsonl, parquet or outcomes.",
+            mend="Say data.format=csv, jsonl, parquet, outcomes or battles.",
         )
-    return "outcomes" if kind == "parquet" and is_outcomes(path) else kind
+    if kind != "parquet":
+        return kind
+    return "outcomes" if is_outcomes(path) else "battles" if is_battles(path) else kind
 
 
 def read_cells(path: Path, kind: str, delimiter: str | None = None) -> Cells:

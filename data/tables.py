@@ -11,6 +11,7 @@ import numpy as np
 
 from routewright.core.files import json_bytes, write_atomic
 from routewright.core.types import InputError, Outcomes, Pool, Queries
+from routewright.data.split import SIDES
 
 METADATA = b"routewright.outcomes"
 PRICES = ("usd_input", "usd_cached_input", "usd_output", "usd_call")
@@ -101,6 +102,23 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """The metadata given to write_outcomes."""
     about = json.loads(_open(path, True).schema.metadata[METADATA])
     return dict(about["metadata"])
+
+
+def read_split(path: Path, n: int) -> list[str] | None:
+    """train, calibration or test for each of n queries, from `split` in the metadata; None where that is no list. InputError for others."""
+    labels = read_metadata(path).get("split")
+    if not isinstance(labels, list):
+        return None
+    where = f"{path}, the metadata's split"
+    for row, label in enumerate(labels):
+        if label not in SIDES:
+            mend = "Rename the labels, or do without them: split.kind=random."
+            raise InputError(
+                "unknown label of a split", where=f"{where}[{row}]", expected="train, calibration or test", found=repr(label), mend=mend
+            )
+    if len(labels) != n:
+        raise InputError("the split does not fit the table", where=where, expected=f"{n} labels", found=str(len(labels)))
+    return labels
 
 
 def _matrix(column: Any, n: int) -> Any:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from routewright.core.files import sha256
 from routewright.core.prices import PriceBook
 from routewright.core.types import Floats, InputError, Ints, Outcomes, Pool, Queries, Strings
+from routewright.data.battles import read_battles, win_shares
 from routewright.data.cells import Cells, Problems, distinct, file_format, missing, numbers, once, read_cells, same, shown, texts
 from routewright.data.split import SIDES
-from routewright.data.tables import read_outcomes
+from routewright.data.tables import read_outcomes, read_split
 
 TOKENS = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
 NUMERIC = ("quality", "cost", "latency", *TOKENS)
@@ -58,11 +59,12 @@ def hash_id(text: str) -> str:
 class Table:
     """The source `table`. load() gives Outcomes, or one InputError that names file, line, column, expected, found and the mend.
 
-    path: CSV, TSV, JSONL, Parquet, or a file of write_outcomes, told apart by suffix unless format says csv, jsonl, parquet or outcomes.
+    path: CSV, TSV, JSONL, Parquet, or a file of write_outcomes or write_battles, told apart by suffix and content unless format says csv,
+    jsonl, parquet, outcomes or battles. Of battles, quality is the share of them that a model won, and the cost is not known.
     layout: long if both columns `model` and `quality` exist, else wide, where a model `m` has the column `quality:m` (or `m` alone if no
     column of the file starts with `quality:`) and, if known, `cost:m`, `answer:m`, `latency:m`, `output_tokens:m` and so on.
     query ... reasoning_tokens: the columns' names in this file; in the wide layout, the part before the colon.
-    split_column: holds train, calibration or test for split.kind=given; not looked at otherwise.
+    split_column: holds train, calibration or test, for split.kind=given and auto; not looked at otherwise.
     prices: a price book; used where the file has token counts and no cost. models: which to keep, in this order (None: all, as they come).
     labels, licence, citation: how the grades were made and whose the data are, for the manifest.
     allow_zero_cost: says that a model whose every call cost nothing is really free.
@@ -91,18 +93,15 @@ class Table:
     models: Sequence[str] | None = None
     allow_zero_cost: bool = False
     split_column: str = "split"
-    splits_: tuple[Cells, Ints] | None = field(default=None, init=False, repr=False)
+    splits_: tuple[Cells, Ints] | Path | None = field(default=None, init=False, repr=False)
     about_: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def load(self) -> Outcomes:
         """The table as Outcomes; raises InputError as the class says."""
         path = Path(self.path).expanduser()
         kind = file_format(path, self.format)
-        if kind == "outcomes":
-            whole = read_outcomes(path)
-            outcomes = whole if self.models is None else whole.models(_chosen(whole.pool.name, self.models, path))
-            self._describe(path, outcomes, {"format": kind, "rows": len(whole)})
-            return outcomes
+        if kind in ("outcomes", "battles"):
+            return self._written(path, kind)
         cells = read_cells(path, kind, self.delimiter)
         layout = self._layout(cells)
         used: set[str] = set()
@@ -130,6 +129,8 @@ class Table:
             self.load()
         if self.splits_ is None:
             return None
+        if isinstance(self.splits_, Path):
+            return read_split(self.splits_, self.about_["queries"])
         cells, at = self.splits_
         problems = Problems(cells.path, cells.unit, cells.line)
         labels = texts(cells, self.split_column, problems, what="split")
@@ -154,10 +155,25 @@ class Table:
             self.load()
         return dict(self.about_)
 
+    def _written(self, path: Path, kind: str) -> Outcomes:
+        """A file of outcomes or of battles."""
+        found: dict[str, Any] = {"format": kind}
+        if kind == "outcomes":
+            whole, self.splits_ = read_outcomes(path), path
+        else:
+            fought = read_battles(path)
+            quality = win_shares(fought)
+            whole = Outcomes(fought.queries, fought.pool, quality, np.full(quality.shape, np.nan))
+            self.splits_ = None
+            found |= {"battles": len(fought), "quality": "the share of its battles on a query that a model won"}
+        outcomes = whole if self.models is None else whole.models(_chosen(whole.pool.name, self.models, path))
+        self._describe(path, outcomes, {**found, "rows": len(whole)})
+        return outcomes
+
     def _describe(self, path: Path, outcomes: Outcomes, found: Mapping[str, Any]) -> None:
         digest = sha256(path)
         # a cost that stands in the file came from no price book, and a file of outcomes brings prices of its own
-        book = self.prices if found["format"] != "outcomes" and np.isfinite(outcomes.pool.usd_input).any() else None
+        book = self.prices if found["format"] not in ("outcomes", "battles") and np.isfinite(outcomes.pool.usd_input).any() else None
         self.about_ = {
             "name": "table",
             "licence": self.licence,
