@@ -117,8 +117,12 @@ class Grader(Protocol):
 class Backend(Protocol):
     """Asks models. One object asks many at once: `ask` is awaited concurrently."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether requests travel and may get lost, so that they need a timeout. In this process they only wait for their turn."""
+
     def identity(self, model: str) -> str:
-        """Who answers under this name: a base URL, a hash of the weights. Part of the request's key. Raises InputError for no such model."""
+        """Who answers under this name: a base URL, a hash of the weights. Part of a request's key. Raises InputError for no such model."""
 
     async def ask(self, request: Any) -> Any:
         """A data.calls.Reply for a data.calls.Request. Raises data.calls.CallError, and nothing else for what a server may do."""

@@ -20,13 +20,15 @@ class PriceBook:
     """What each model costs at one date. models: name -> prices in USD per million tokens, and `call` in USD per call.
 
     Keys of a model: input and output (needed); cached_input (no default: unknown); reasoning (default: the output price); call (default 0).
-    date, source and currency say when and where the prices were read; currency must be USD.
+    date, source and currency say when and where the prices were read; currency must be USD. nominal: nobody charges these prices; costs
+    made of them are called so everywhere.
     """
 
     date: str
     source: str
     models: Mapping[str, Mapping[str, float]]
     currency: str = "USD"
+    nominal: bool = False
 
     def prices(self, name: str) -> dict[str, float]:
         """This model's prices, checked, with `call` filled in. Raises InputError for an unknown model, a missing or an impossible price."""
@@ -95,6 +97,16 @@ class PriceBook:
             + pool.usd_call
         )
         return usd
+
+    def usd(self, name: str, tokens: Mapping[str, float] | None) -> float:
+        """USD of one call of this model by the rule of `cost`; NaN where tokens is None or lacks the input or the output count.
+
+        Raises InputError as `cost` does, and for a model without a price.
+        """
+        if tokens is None or any(kind not in tokens for kind in ("input", "output")):
+            return float("nan")
+        cell = {kind: np.array([[count]], dtype=np.float64) for kind, count in tokens.items()}
+        return float(self.cost(self.pool([name]), cell, "nominal")[0, 0])
 
     def _reasoning(self, pool: Pool) -> Floats:
         """USD a reasoning token, (m,): the book's own price where it has one, else the output price."""

@@ -25,6 +25,7 @@ import numpy as np
 from routewright.core.files import cache_dir, json_bytes, sha256
 from routewright.core.graph import OPSET
 from routewright.core.types import Floats, InputError, Ints
+from routewright.data.hub import hub_folder
 from routewright.data.vectors import cached_rows, kept
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def find_model(model: str) -> Path:
     if local.is_dir() or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", model):
         wanted = "a folder in sentence-transformers format (it has modules.json), package:<distribution>, or a hub name"
         raise InputError(f"no model at {model!r}", expected=wanted, found="no modules.json there" if local.is_dir() else "no such folder")
-    return _hub_folder(model)
+    return hub_folder(model if "/" in model else f"sentence-transformers/{model}")
 
 
 def _package_folder(name: str) -> Path:
@@ -215,21 +216,6 @@ def _package_folder(name: str) -> Path:
     if len(files) != 1:
         raise InputError(f"package {name!r} holds no single model", expected="one modules.json among its files", found=str(len(files)))
     return files[0].parent
-
-
-def _hub_folder(name: str) -> Path:
-    """The model's snapshot in the Hugging Face cache, downloaded first only where HF_HUB_OFFLINE=0 asks for the network."""
-    from huggingface_hub import snapshot_download
-
-    full = name if "/" in name else f"sentence-transformers/{name}"
-    online = os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in ("0", "false", "no", "off")
-    try:
-        return Path(snapshot_download(full, local_files_only=not online, allow_patterns=["*.json", "*.safetensors"]))
-    except (OSError, ValueError) as error:
-        found = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        wanted = "a download" if online else "a copy in the Hugging Face cache (the network is off)"
-        mend = "Check the name and the network." if online else "Set HF_HUB_OFFLINE=0 to download it, or give a local folder."
-        raise InputError(f"hub model {full!r} cannot be read", expected=wanted, found=found, mend=mend) from error
 
 
 def _read(folder: Path, pattern: str) -> Any:

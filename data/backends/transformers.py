@@ -1,0 +1,297 @@
+"""Asks local causal language models in this process: Hugging Face folders or hub names, batched, with token log-probabilities.
+
+Draws at a temperature are seeded by the request's key, row by row (the Gumbel trick), so that an answer hangs on its request and not on
+what shared its batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from routewright.core.files import json_bytes, sha256
+from routewright.core.types import InputError
+from routewright.data.calls import CallError, Reply, Request
+from routewright.data.hub import hub_folder
+from routewright.data.pocket import MODELS, model_path
+
+log = logging.getLogger(__name__)
+
+FILES = ("*.safetensors", "*.json", "*.jinja")  # what a folder's identity hangs on; never a pickle
+READ_AHEAD = 8  # batches' worth of waiting requests that are sorted by length before they are cut
+
+
+def causal_folder(model: str) -> Path:
+    """The folder of a causal model: a pocket model's, a local one, or a hub name's snapshot. Raises InputError for anything else."""
+    if model in MODELS:
+        return model_path(model)
+    local = Path(model).expanduser()
+    if (local / "config.json").is_file():
+        return local
+    if local.is_dir() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", model):
+        found = "no config.json there" if local.is_dir() else "no such folder"
+        mend = f"Name one of {', '.join(MODELS)}, an entry of backend.models, a folder, or a hub name owner/model."
+        raise InputError(f"no language model at {model!r}", expected="a folder in Hugging Face format", found=found, mend=mend)
+    return hub_folder(model)
+
+
+@dataclass(eq=False)
+class Loaded:
+    """One model in memory, used from one thread."""
+
+    folder: Path
+    model: Any
+    tokenizer: Any
+    context: int
+
+    def prompt(self, request: Request) -> list[int]:
+        """Token ids of the request's messages, by the model's own chat template, else one message a line."""
+        messages = [{"role": role, "content": content} for role, content in request.messages]
+        if self.tokenizer.chat_template:
+            text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        else:
+            text = "\n".join(content for _, content in request.messages) + "\n"
+        ids: list[int] = self.tokenizer(text, add_special_tokens=not self.tokenizer.chat_template)["input_ids"]
+        return ids
+
+
+@dataclass(kw_only=True, eq=False)
+class TransformersBackend:
+    """Causal models behind core.contracts.Backend.
+
+    models: name -> folder or hub name; a name that is not listed is a folder or a hub name itself. batch_size: rows in one run. dtype: what
+    the weights are computed in. device: cpu, cuda, mps. threads: torch's, None leaves it alone. Weights are read as safetensors only.
+    Log-probabilities are of the model's own distribution, untempered, without the end token; output tokens count it. total_s is the time
+    from the start of the row's batch to its own last token.
+    """
+
+    models: Mapping[str, str] | None = None
+    batch_size: int = 32
+    dtype: str = "float32"
+    device: str = "cpu"
+    threads: int | None = None
+    loaded_: dict[str, Loaded] = field(default_factory=dict, init=False, repr=False)
+    queues_: dict[str, asyncio.Queue[tuple[Request, asyncio.Future[Reply]]]] = field(default_factory=dict, init=False, repr=False)
+    workers_: list[asyncio.Task[None]] = field(default_factory=list, init=False, repr=False)
+
+    @property
+    def remote(self) -> bool:
+        return False
+
+    @cached_property
+    def _thread(self) -> ThreadPoolExecutor:
+        # one thread: torch takes the cores itself, and two models at once would only share them
+        return ThreadPoolExecutor(1, thread_name_prefix="generate")
+
+    def identity(self, model: str) -> str:
+        """transformers: and 16 hex digits of the sha256 over the model's files. Raises InputError for no such model."""
+        folder = causal_folder((self.models or {}).get(model, model))
+        paths = sorted(path for pattern in FILES for path in folder.glob(pattern))
+        if not any(path.suffix == ".safetensors" for path in paths):
+            raise InputError(f"model {model!r} has no safetensors", where=str(folder), expected="*.safetensors", found="none")
+        return "transformers:" + sha256(json_bytes({path.name: sha256(path) for path in paths} | {"dtype": self.dtype}))[:16]
+
+    async def ask(self, request: Request) -> Reply:
+        """The model's answer; raises CallError where the prompt is too long for it."""
+        if request.model not in self.queues_:
+            self.queues_[request.model] = asyncio.Queue()
+            self.workers_.append(asyncio.create_task(self._serve(request.model)))
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.queues_[request.model].put_nowait((request, answer))
+        return await answer
+
+    async def close(self) -> None:
+        for worker in self.workers_:
+            worker.cancel()
+        await asyncio.gather(*self.workers_, return_exceptions=True)
+        self.workers_.clear()
+        self.queues_.clear()
+        self._thread.shutdown()
+        del self._thread
+
+    async def _serve(self, model: str) -> None:
+        """Takes what waits for this model, sorts it by length, answers it batch by batch."""
+        loop, queue = asyncio.get_running_loop(), self.queues_[model]
+        while True:
+            waiting = [await queue.get()]
+            await asyncio.sleep(0)  # let everybody who is about to ask do so
+            while not queue.empty() and len(waiting) < READ_AHEAD * self.batch_size:
+                waiting.append(queue.get_nowait())
+            waiting = [item for item in waiting if not item[1].done()]
+            # rows that stop alike share a batch; within those, length decides
+            waiting.sort(key=lambda item: (item[0].max_tokens, sum(len(content) for _, content in item[0].messages)))
+            for begin in range(0, len(waiting), self.batch_size):
+                batch = waiting[begin : begin + self.batch_size]
+                try:
+                    replies: Sequence[Reply | Exception] = await loop.run_in_executor(
+                        self._thread, self._answer, model, [request for request, _ in batch]
+                    )
+                except Exception as error:  # a fault of the model's code must reach everybody who waits
+                    replies = [error] * len(batch)
+                for (_, answer), reply in zip(batch, replies, strict=True):
+                    if answer.done():
+                        continue
+                    if isinstance(reply, Exception):
+                        answer.set_exception(reply)
+                    else:
+                        answer.set_result(reply)
+
+    def _load(self, model: str) -> Loaded:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging as chatter
+
+        if model not in self.loaded_:
+            chatter.disable_progress_bar()  # type: ignore[no-untyped-call]
+            if self.threads:
+                torch.set_num_threads(self.threads)
+            folder = causal_folder((self.models or {}).get(model, model))
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer.padding_side = "left"
+            if tokenizer.pad_token_id is None:
+                tokenizer.pad_token = tokenizer.eos_token
+            dtype = getattr(torch, self.dtype, None)
+            if not isinstance(dtype, torch.dtype):
+                raise InputError("unknown dtype", where="backend.dtype", expected="float32, bfloat16 or float16", found=repr(self.dtype))
+            net: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+            net.to(self.device).eval()
+            stated = json.loads((folder / "config.json").read_text()).get("max_position_embeddings")
+            self.loaded_[model] = Loaded(folder, net, tokenizer, int(stated or 1 << 30))
+        return self.loaded_[model]
+
+    def _answer(self, model: str, requests: Sequence[Request]) -> list[Reply | Exception]:
+        """One batch, in the worker's thread: a Reply or a CallError for each request."""
+        loaded = self._load(model)
+        prompts = [loaded.prompt(request) for request in requests]
+        answers: list[Reply | Exception] = [
+            CallError(
+                "refused",
+                f"the prompt has {len(ids)} tokens and {request.max_tokens} may follow; the model reads {loaded.context}",
+                retry=False,
+            )
+            for ids, request in zip(prompts, requests, strict=True)
+        ]
+        fits = [i for i, ids in enumerate(prompts) if 0 < len(ids) <= loaded.context - requests[i].max_tokens]
+        if fits:
+            made = generate(loaded, [prompts[i] for i in fits], [requests[i] for i in fits])
+            for i, reply in zip(fits, made, strict=True):
+                answers[i] = reply
+        return answers
+
+
+def generate(loaded: Loaded, prompts: Sequence[Sequence[int]], requests: Sequence[Request]) -> list[Reply]:
+    """Decodes one batch with transformers' own generate; draws and log-probabilities come from a logits processor (b rows)."""
+    import torch
+
+    tokenizer, width = loaded.tokenizer, max(map(len, prompts))
+    ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    steps = Steps(requests, width)
+    begun = time.perf_counter()
+    with torch.inference_mode():
+        made = loaded.model.generate(
+            input_ids=ids.to(loaded.model.device),
+            attention_mask=mask.to(loaded.model.device),
+            max_new_tokens=max(request.max_tokens for request in requests),
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=tokenizer.pad_token_id,
+            logits_processor=[steps],
+        )
+    steps.close(made)
+    ends = set(_ends(loaded))
+    replies = []
+    for row, request in enumerate(requests):
+        produced = made[row, width:].tolist()[: request.max_tokens]
+        end = next((i for i, token in enumerate(produced) if token in ends), None)
+        kept = produced if end is None else produced[:end]
+        count = len(kept) + (end is not None)
+        logprobs, pieces = None, None
+        if request.logprobs:
+            logprobs = tuple(float(value) for value in steps.logprob[row][: len(kept)])
+            pieces = _pieces(tokenizer, kept)
+        replies.append(
+            Reply(
+                tokenizer.decode(kept, skip_special_tokens=True),
+                {"input": len(prompts[row]), "cached_input": 0, "output": count, "reasoning": 0},
+                logprobs,
+                pieces,
+                "length" if end is None else "stop",
+                first_s=steps.time[0] - begun,
+                total_s=steps.time[max(count - 1, 0)] - begun,
+            )
+        )
+    return replies
+
+
+class Steps:
+    """A logits processor that draws by Gumbel noise where a row has a temperature, and notes each chosen token's log-probability.
+
+    Only one step's distribution is held, so that memory does not grow with the answer's length times the vocabulary.
+    """
+
+    def __init__(self, requests: Sequence[Request], width: int) -> None:
+        self.width = width
+        self.temperature = [request.temperature for request in requests]
+        self.noise = [np.random.default_rng(int(request.key(), 16)) if request.temperature > 0 else None for request in requests]
+        self.wanted = any(request.logprobs for request in requests)
+        self.logprob: list[list[float]] = [[] for _ in requests]
+        self.time: list[float] = []
+        self._last: Any = None
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        import torch
+
+        self.time.append(time.perf_counter())
+        self._note(input_ids)
+        self._last = torch.log_softmax(scores.float(), dim=-1) if self.wanted else None
+        if not any(self.noise):
+            return scores
+        scores = scores.float().clone()
+        for row, (rng, temperature) in enumerate(zip(self.noise, self.temperature, strict=True)):
+            if rng is not None:
+                drawn = torch.from_numpy(rng.gumbel(size=scores.shape[1]).astype(np.float32)).to(scores.device)
+                scores[row] = scores[row] / temperature + drawn
+        return scores
+
+    def close(self, made: Any) -> None:
+        """After the last step: made is the whole [b,t] output."""
+        self._note(made)
+        self.time = [*self.time[1:], time.perf_counter()]  # a token is there when the next step begins
+
+    def _note(self, ids: Any) -> None:
+        if self._last is not None and ids.shape[1] > self.width:
+            chosen = self._last.gather(1, ids[:, -1:].to(self._last.device)).squeeze(1).tolist()
+            for row, value in enumerate(chosen):
+                self.logprob[row].append(value)
+            self._last = None
+
+
+def _ends(loaded: Loaded) -> list[int]:
+    """Every token that ends an answer."""
+    stated = loaded.model.generation_config.eos_token_id
+    found = [loaded.tokenizer.eos_token_id if stated is None else stated]
+    flat = [token for item in found for token in (item if isinstance(item, list) else [item])]
+    return [token for token in flat if token is not None]
+
+
+def _pieces(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
+    """The text each token adds; "" for one that holds half a character, whose text comes with the token that completes it."""
+    from tokenizers.decoders import DecodeStream
+
+    stream = DecodeStream(skip_special_tokens=True)
+    return tuple(stream.step(tokenizer.backend_tokenizer, token) or "" for token in ids)
