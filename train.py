@@ -23,22 +23,22 @@ def main(cfg: DictConfig, job: run.Run) -> None:
     from routewright.gateway.bundle import Bundle
 
     source, encoder, tracker = (instantiate(part) for part in (cfg.data, cfg.encoder, cfg.tracking))
-    judging = Judging(cfg.policy.name, cfg.protocol, cfg.replicates, clustered=cfg.split.kind == "grouped")
     chosen = {group: run.choices()[group] for group in ("data", "router", "encoder")}
     with job.stage("load"):
-        outcomes, given = load(source, needs_split=cfg.split.kind == "given")
+        outcomes, kind, given = load(source, kind=cfg.split.kind, cv=cfg.cv)
         job.facts |= provenance(source, outcomes)
     with job.stage("encode"):
         outcomes = outcomes.encoded(encoder.encode(outcomes.queries.text))
         job.facts["encoder"] = encoder.fingerprint
     with job.stage("split"):
-        cuts = split.folds(outcomes.queries, **cfg.split, cv=cfg.cv, given=given, rng=job.rng("split"))
+        cuts = split.folds(outcomes.queries, **{**cfg.split, "kind": kind}, cv=cfg.cv, given=given, rng=job.rng("split"))
         leakage = audit.leakage(outcomes.queries, cuts)
     with job.stage("judge"):
+        judging = Judging(cfg.policy.name, cfg.protocol, cfg.replicates, clustered=kind == "grouped")
         make = partial(instantiate, cfg.router)
         tried = trial.try_router(chosen["router"], make, outcomes, cuts, judging, fit=job.rng("fit"), judge=job.rng("judge"))
         found = chosen | {"labels": job.facts["data"]["labels"], "leakage": leakage}
-        metrics = plain(found | trial.described(cuts, cfg.split.kind) | tried.assessment.metrics)
+        metrics = plain(found | trial.described(cuts, kind) | tried.assessment.metrics)
     with job.stage("export"):
         router, calibration = tried.fitted.router, tried.fitted.calibration
         artifact.save_weights(job.folder, router, calibration)

@@ -22,7 +22,7 @@ def check(cfg: DictConfig, folder: Path, choices: Mapping[str, str]) -> None:
     from omegaconf import OmegaConf
 
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    files = {"": [folder / f"{name}.yaml" for name in ("base", "train", "evaluate", "export")]}
+    files = {"": [folder / f"{name}.yaml" for name in ("base", "train", "evaluate", "export", "collect")]}
     files |= {group: [folder / group / f"{choice}.yaml"] for group, choice in choices.items()}
     for group, paths in files.items():
         found = plain if not group else plain.get(group)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from routewright.core.artifact import content_hash
 from routewright.core.contracts import Source
@@ -14,9 +14,18 @@ from routewright.data import audit
 log = logging.getLogger("routewright")
 
 
-def load(source: Source, *, needs_split: bool = False) -> tuple[Outcomes, Sequence[str] | None]:
-    """Outcomes that passed the audit, and the data's own split labels where they are asked for.
+class Loaded(NamedTuple):
+    """Audited outcomes, the kind of split that is meant, and the data's own labels where it is `given`."""
 
+    outcomes: Outcomes
+    kind: str
+    given: Sequence[str] | None
+
+
+def load(source: Source, *, kind: str = "random", cv: int | None = None) -> Loaded:
+    """Outcomes that passed the audit, and how they are to be split.
+
+    kind: as data/split.py has it, or auto: given where the data bring a split of their own and no folds are asked for, else random.
     Notes of the audit go to the log. Raises InputError for unusable data, and where a given split is wanted that the source does not have.
     """
     outcomes = source.load()
@@ -26,9 +35,13 @@ def load(source: Source, *, needs_split: bool = False) -> tuple[Outcomes, Sequen
         )
     for note in audit.check(outcomes):
         log.info("note: %s", note)
-    if not needs_split:
-        return outcomes, None
+    if kind == "auto" and cv is not None:
+        kind = "random"
+    if kind not in ("auto", "given"):
+        return Loaded(outcomes, kind, None)
     given = source.split()
+    if kind == "auto":
+        return Loaded(outcomes, "random" if given is None else "given", given)
     if given is None:
         raise InputError(
             "these data have no split of their own",
@@ -36,7 +49,7 @@ def load(source: Source, *, needs_split: bool = False) -> tuple[Outcomes, Sequen
             found="none",
             mend="Use split.kind=random or split.kind=grouped.",
         )
-    return outcomes, given
+    return Loaded(outcomes, kind, given)
 
 
 def provenance(source: Source, outcomes: Outcomes) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def test_it_passes_the_audit(name: str, tmp_path: Path) -> None:
     if name in FETCHED:
         _, outcomes = loaded(name)
     else:
-        outcomes, _ = load(source(name, f"data.path={longer_table(tmp_path)}"))
+        outcomes = load(source(name, f"data.path={longer_table(tmp_path)}")).outcomes
         with pytest.raises(InputError, match="too few queries"):
             load(source(name))
     notes = audit.check(outcomes)
@@ -165,7 +165,8 @@ def test_its_own_split_has_a_side_for_every_query(name: str, tmp_path: Path) -> 
         longer = longer_table(tmp_path)
         kept = SimpleNamespace(load=lambda: outcomes, split=made.split) if name in FETCHED else source(name, f"data.path={longer}")
         with pytest.raises(InputError, match="no split of their own"):
-            load(kept, needs_split=True)
+            load(kept, kind="given")
+        assert load(kept, kind="auto").kind == "random"
 
 
 def test_provenance_is_plain_and_complete(name: str) -> None:

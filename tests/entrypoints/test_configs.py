@@ -15,7 +15,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from routewright.core.contracts import Encoder, Router, Source
+from routewright.core.contracts import Backend, Encoder, Grader, Router, Source
 from routewright.core.policy import POLICIES
 from routewright.core.prices import PriceBook
 from routewright.data import split
@@ -26,8 +26,18 @@ CONFIGS = ROOT / "configs"
 ENTRIES = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "base")
 MEMBERS = sorted((path.parent.name, path.stem) for path in CONFIGS.glob("*/*.yaml"))
 TABLE = ROOT / "tests" / "data" / "own_wide.csv"
-NEEDED = {"train": [f"data.path={TABLE}"], "evaluate": ["runs=[outputs/a]"], "export": ["run=outputs/a"]}
-KINDS: dict[str, type] = {"data": Source, "router": Router, "encoder": Encoder}  # what a group's members must be
+NEEDED = {"train": [f"data.path={TABLE}"], "evaluate": ["runs=[outputs/a]"], "export": ["run=outputs/a"], "collect": []}
+# what a group's members must be
+KINDS: dict[str, type] = {"data": Source, "router": Router, "encoder": Encoder, "backend": Backend, "grader": Grader}
+COLLECT = ("backend", "questions", "grader", "judge")  # groups of collect.py alone
+# what a member asks its user for
+ASKED = {
+    ("encoder", "sentence_transformer"): "encoder.model=some/model",
+    ("backend", "replay"): "backend.path=calls.parquet",
+    ("questions", "table"): f"questions.path={TABLE}",
+    ("judge", "score"): "judge.model=some-model",
+    ("judge", "pairwise"): "judge.model=some-model",
+}
 
 
 def offered(kind: type) -> set[str]:
@@ -44,8 +54,13 @@ def configs() -> Iterator[None]:
 
 def composed(entry: str = "train", *words: str) -> DictConfig:
     table = ["data=table"] if entry == "train" and not any(word.startswith("data=") for word in words) else []
-    path = [] if entry == "train" and any(word.startswith("data=routellm") for word in words) else NEEDED[entry]
-    return compose(entry, [*table, *path, *words])
+    own = any(word.startswith("data=") and word != "data=table" for word in words)
+    return compose(entry, [*table, *([] if own and entry == "train" else NEEDED[entry]), *words])
+
+
+def owner(group: str) -> str:
+    """The entry point that reads this group."""
+    return "collect" if group in COLLECT else "train"
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -74,12 +89,12 @@ def test_every_example_on_its_first_line_is_true(entry: str) -> None:
 
 @pytest.mark.parametrize(("group", "name"), MEMBERS, ids=lambda value: str(value))
 def test_every_member_of_every_group_composes_and_instantiates(group: str, name: str) -> None:
-    words = [f"{group}={name}"]
-    if (group, name) == ("encoder", "sentence_transformer"):
-        with pytest.raises(MissingMandatoryValue, match="model"):
-            instantiate(composed("train", *words).encoder)
-        words.append("encoder.model=some/model")
-    part = composed("train", *words)[group]
+    words, entry = [f"{group}={name}"], owner(group)
+    if (group, name) in ASKED:
+        with pytest.raises(MissingMandatoryValue):
+            instantiate(composed(entry, *words)[group])
+        words.append(ASKED[group, name])
+    part = composed(entry, *words)[group]
     made: Any = instantiate(part)
     if "_target_" in part:
         assert type(made) is get_class(part["_target_"])
@@ -98,13 +113,14 @@ def test_every_member_of_every_group_composes_and_instantiates(group: str, name:
 
 
 @pytest.mark.parametrize("group", sorted({group for group, _ in MEMBERS}))
-def test_every_group_has_a_default_in_train(group: str) -> None:
-    assert group in composed(), "a group that no entry point reads is dead"
+def test_every_group_is_read_by_an_entry_point(group: str) -> None:
+    text = (CONFIGS / f"{owner(group)}.yaml").read_text()
+    assert re.search(rf"^  - (optional )?{group}: \w+", text, re.MULTILINE), "a group that no entry point reads is dead"
 
 
 def test_the_default_split_and_judging_are_possible() -> None:
     config = composed()
-    assert config.split.kind in split.KINDS
+    assert config.split.kind in ("auto", *split.KINDS)
     assert 0 < config.split.test + config.split.calibration < 1
     assert config.cv is None
     assert Judging(config.policy.name, config.protocol, config.replicates).protocol == "exact"
@@ -154,6 +170,9 @@ def test_every_command_of_the_readme_can_be_composed(entry: str) -> None:
         ("evaluate", "replicate=100"),
         ("export", "runs=[outputs/a]"),
         ("export", "samples=3"),
+        ("collect", "arm=[x]"),
+        ("collect", "backend.url=x"),
+        ("collect", "limits.retries=3"),
     ],
 )
 def test_a_key_that_does_not_exist_is_refused(entry: str, word: str) -> None:
@@ -164,7 +183,7 @@ def test_a_key_that_does_not_exist_is_refused(entry: str, word: str) -> None:
 @pytest.mark.parametrize("group", sorted({group for group, _ in MEMBERS}))
 def test_a_member_that_does_not_exist_lists_those_that_do(group: str) -> None:
     with pytest.raises(ConfigCompositionException) as caught:
-        composed("train", f"{group}=nonesuch")
+        composed(owner(group), f"{group}=nonesuch")
     said = str(caught.value) + str(caught.value.__cause__ or "")
     for other, name in MEMBERS:
         if other == group:

@@ -106,6 +106,8 @@ def test_a_given_split_is_obeyed(trained, table: Path) -> None:
         sides.count("train"),
     )
     assert found["evaluation"] == "given split"
+    assert metrics_of(trained("router=constant").ok().folder)["evaluation"] == "given split", "a split of the data's own is the default"
+    assert metrics_of(trained("router=constant", "cv=3").ok().folder)["evaluation"] == "random split, cv=3"
 
 
 def test_data_without_a_split_say_so(trained) -> None:
