@@ -145,7 +145,8 @@ class Collector:
             return {}
         for arm, column in zip(self.planner.arms, sheet.logprob_mean.T, strict=True):
             if np.isnan(column).all():
-                self.tell(f"note: no log-probabilities came from {arm.name}: they were asked for and left out (the signal is NaN)")
+                why = "they were asked for and left out" if arm.batch == 1 else "those of one call are not told apart by query"
+                self.tell(f"note: no log-probabilities came from {arm.name}: {why} (the signal is NaN)")
         return found
 
     def _agreements(self, extracted: Strings, drawn: list[Sheet]) -> dict[str, Floats]:

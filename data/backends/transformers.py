@@ -190,103 +190,138 @@ class TransformersBackend:
         return answers
 
 
+@dataclass(eq=False)
+class Row:
+    """One answer in the making: the prompt's tokens, those that followed (the end token among them), their log-probabilities and times."""
+
+    request: Request
+    prompt: Sequence[int]
+    made: list[int] = field(default_factory=list)
+    logprob: list[float] = field(default_factory=list)
+    time: list[float] = field(default_factory=list)
+    noise: np.random.Generator | None = None
+
+    def __post_init__(self) -> None:
+        if self.request.temperature > 0:
+            self.noise = np.random.default_rng(int(self.request.key(), 16))
+
+    def ended(self, ends: frozenset[int]) -> bool:
+        return len(self.made) >= self.request.max_tokens or (bool(self.made) and self.made[-1] in ends)
+
+
 def generate(loaded: Loaded, prompts: Sequence[Sequence[int]], requests: Sequence[Request]) -> list[Reply]:
-    """Decodes one batch with transformers' own generate; draws and log-probabilities come from a logits processor (b rows)."""
+    """Decodes one batch (b rows) with transformers' own generate.
+
+    Each time half of the rows have ended the others go on without them: one answer that never stops would else hold up a whole batch at
+    full width. What is computed anew for that is at most one more reading of the prompts.
+    """
+    begun, ends = time.perf_counter(), _ends(loaded)
+    rows = [Row(request, prompt) for request, prompt in zip(requests, prompts, strict=True)]
+    left = rows
+    while left:
+        _decode(loaded, left, ends)
+        left = [row for row in left if not row.ended(ends)]
+    return [_reply(loaded.tokenizer, row, ends, begun) for row in rows]
+
+
+def _decode(loaded: Loaded, rows: Sequence[Row], ends: frozenset[int]) -> None:
+    """Adds tokens to every row until half of them have ended."""
     import torch
 
-    tokenizer, width = loaded.tokenizer, max(map(len, prompts))
-    ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
+    texts = [[*row.prompt, *row.made] for row in rows]
+    width = max(map(len, texts))
+    ids = torch.full((len(rows), width), loaded.tokenizer.pad_token_id)
     mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
-    steps = Steps(requests, width)
-    begun = time.perf_counter()
+    for place, text in enumerate(texts):
+        ids[place, width - len(text) :] = torch.tensor(text)
+        mask[place, width - len(text) :] = 1
+    steps = Steps(rows, width, ends)
     with torch.inference_mode():
         made = loaded.model.generate(
             input_ids=ids.to(loaded.model.device),
             attention_mask=mask.to(loaded.model.device),
-            max_new_tokens=max(request.max_tokens for request in requests),
+            max_new_tokens=max(row.request.max_tokens - len(row.made) for row in rows),
             do_sample=False,
             num_beams=1,
-            pad_token_id=tokenizer.pad_token_id,
+            pad_token_id=loaded.tokenizer.pad_token_id,
             logits_processor=[steps],
+            stopping_criteria=[steps.half_ended],
         )
-    steps.close(made)
-    ends = set(_ends(loaded))
-    replies = []
-    for row, request in enumerate(requests):
-        produced = made[row, width:].tolist()[: request.max_tokens]
-        end = next((i for i, token in enumerate(produced) if token in ends), None)
-        kept = produced if end is None else produced[:end]
-        count = len(kept) + (end is not None)
-        logprobs, pieces = None, None
-        if request.logprobs:
-            logprobs = tuple(float(value) for value in steps.logprob[row][: len(kept)])
-            pieces = _pieces(tokenizer, kept)
-        replies.append(
-            Reply(
-                tokenizer.decode(kept, skip_special_tokens=True),
-                {"input": len(prompts[row]), "cached_input": 0, "output": count, "reasoning": 0},
-                logprobs,
-                pieces,
-                "length" if end is None else "stop",
-                first_s=steps.time[0] - begun,
-                total_s=steps.time[max(count - 1, 0)] - begun,
-            )
-        )
-    return replies
+    steps.note(made)
+
+
+def _reply(tokenizer: Any, row: Row, ends: frozenset[int], begun: float) -> Reply:
+    end = bool(row.made) and row.made[-1] in ends
+    kept = row.made[: len(row.made) - end]
+    wanted = row.request.logprobs
+    return Reply(
+        tokenizer.decode(kept, skip_special_tokens=True),
+        {"input": len(row.prompt), "cached_input": 0, "output": len(row.made), "reasoning": 0},
+        tuple(row.logprob[: len(kept)]) if wanted else None,
+        _pieces(tokenizer, kept) if wanted else None,
+        "stop" if end else "length",
+        first_s=row.time[0] - begun,
+        total_s=row.time[-1] - begun,
+    )
 
 
 class Steps:
-    """A logits processor that draws by Gumbel noise where a row has a temperature, and notes each chosen token's log-probability.
+    """A logits processor that draws by Gumbel noise where a row has a temperature, and notes each row's tokens and log-probabilities.
 
     Only one step's distribution is held, so that memory does not grow with the answer's length times the vocabulary.
     """
 
-    def __init__(self, requests: Sequence[Request], width: int) -> None:
-        self.width = width
-        self.temperature = [request.temperature for request in requests]
-        self.noise = [np.random.default_rng(int(request.key(), 16)) if request.temperature > 0 else None for request in requests]
-        self.wanted = any(request.logprobs for request in requests)
-        self.logprob: list[list[float]] = [[] for _ in requests]
-        self.time: list[float] = []
+    def __init__(self, rows: Sequence[Row], width: int, ends: frozenset[int]) -> None:
+        self.rows, self.seen, self.ends = rows, width, ends
+        self.wanted = any(row.request.logprobs for row in rows)
+        self.drawn = any(row.noise is not None for row in rows)
         self._last: Any = None
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         import torch
 
-        self.time.append(time.perf_counter())
-        self._note(input_ids)
+        self.note(input_ids)
         self._last = torch.log_softmax(scores.float(), dim=-1) if self.wanted else None
-        if not any(self.noise):
+        if not self.drawn:
             return scores
         scores = scores.float().clone()
-        for row, (rng, temperature) in enumerate(zip(self.noise, self.temperature, strict=True)):
-            if rng is not None:
-                drawn = torch.from_numpy(rng.gumbel(size=scores.shape[1]).astype(np.float32)).to(scores.device)
-                scores[row] = scores[row] / temperature + drawn
+        for place, row in enumerate(self.rows):
+            if row.noise is not None and not row.ended(self.ends):
+                noise = torch.from_numpy(row.noise.gumbel(size=scores.shape[1]).astype(np.float32)).to(scores.device)
+                scores[place] = scores[place] / row.request.temperature + noise
         return scores
 
-    def close(self, made: Any) -> None:
-        """After the last step: made is the whole [b,t] output."""
-        self._note(made)
-        self.time = [*self.time[1:], time.perf_counter()]  # a token is there when the next step begins
+    def half_ended(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        """A stopping criterion: [b] bool, all or none."""
+        import torch
 
-    def _note(self, ids: Any) -> None:
-        if self._last is not None and ids.shape[1] > self.width:
-            chosen = self._last.gather(1, ids[:, -1:].to(self._last.device)).squeeze(1).tolist()
-            for row, value in enumerate(chosen):
-                self.logprob[row].append(value)
-            self._last = None
+        self.note(input_ids)
+        stop = 2 * sum(row.ended(self.ends) for row in self.rows) >= len(self.rows)
+        return torch.full((len(self.rows),), stop, device=input_ids.device)
+
+    def note(self, ids: Any) -> None:
+        """Takes the newest token of ids[b,t] into its row, once."""
+        if ids.shape[1] == self.seen:
+            return
+        now, self.seen = time.perf_counter(), ids.shape[1]
+        tokens = ids[:, -1].tolist()
+        logprobs = None
+        if self._last is not None:
+            logprobs = self._last.gather(1, ids[:, -1:].to(self._last.device)).squeeze(1).tolist()
+        for place, row in enumerate(self.rows):
+            if not row.ended(self.ends):
+                row.made.append(tokens[place])
+                row.time.append(now)
+                if logprobs is not None:
+                    row.logprob.append(logprobs[place])
 
 
-def _ends(loaded: Loaded) -> list[int]:
+def _ends(loaded: Loaded) -> frozenset[int]:
     """Every token that ends an answer."""
     stated = loaded.model.generation_config.eos_token_id
     found = [loaded.tokenizer.eos_token_id if stated is None else stated]
     flat = [token for item in found for token in (item if isinstance(item, list) else [item])]
-    return [token for token in flat if token is not None]
+    return frozenset(token for token in flat if token is not None)
 
 
 def _pieces(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:

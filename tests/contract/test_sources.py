@@ -52,6 +52,7 @@ def pinned(name: str) -> list[tuple[str, str, str, str]]:
 
 
 FETCHED = [name for name in NAMES if pinned(name)]
+OWN = [name for name in NAMES if "path" in read(name)]  # the user's file; what is neither fetched nor theirs comes with the repository
 
 
 def longer_table(folder: Path) -> Path:
@@ -69,7 +70,7 @@ def longer_table(folder: Path) -> Path:
 def source(name: str, *overrides: str) -> Source:
     """As train.py makes it."""
     GlobalHydra.instance().clear()
-    path = [] if name in FETCHED else [f"data.path={EXAMPLE}"]
+    path = [f"data.path={EXAMPLE}"] if name in OWN else []
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         made: Source = instantiate(compose("train", [f"data={name}", *path, *overrides]).data)
     return made
@@ -100,14 +101,15 @@ def test_the_config_says_what_it_is_and_whose(each: str) -> None:
     assert config["_target_"].startswith("routewright.data.sources.")
     assert config["licence"].strip()
     assert "citation" in config
-    if each in FETCHED:
+    if each not in OWN:
         assert config["citation"].strip()
         assert config["name"] == each
 
 
 def test_some_sources_are_fetched_and_one_is_the_users_own() -> None:
     assert len(FETCHED) >= 3
-    assert "table" in set(NAMES) - set(FETCHED)
+    assert OWN == ["table"]
+    assert "pocket" in set(NAMES) - set(FETCHED) - set(OWN), "one needs neither a network nor a file"
 
 
 @pytest.mark.parametrize("each", FETCHED)
@@ -137,7 +139,7 @@ def test_it_is_a_source_that_makes_outcomes(name: str) -> None:
     assert len(set(outcomes.queries.id)) == len(outcomes)
     assert all(text.strip() for text in outcomes.queries.text)
     assert np.isfinite(outcomes.quality).any(axis=0).all(), "every model was graded somewhere"
-    if name in FETCHED:
+    if name not in OWN:
         assert outcomes.observed().all()
         assert np.isfinite(outcomes.cost).all()
         assert (outcomes.cost > 0).all()
@@ -145,7 +147,7 @@ def test_it_is_a_source_that_makes_outcomes(name: str) -> None:
 
 
 def test_it_passes_the_audit(name: str, tmp_path: Path) -> None:
-    if name in FETCHED:
+    if name not in OWN:
         _, outcomes = loaded(name)
     else:
         outcomes = load(source(name, f"data.path={longer_table(tmp_path)}")).outcomes
@@ -161,6 +163,7 @@ def test_its_own_split_has_a_side_for_every_query(name: str, tmp_path: Path) -> 
     if given is not None:
         assert len(given) == len(outcomes)
         assert set(given) <= SPLITS
+        assert load(made, kind="auto").kind == "given"
     else:
         longer = longer_table(tmp_path)
         kept = SimpleNamespace(load=lambda: outcomes, split=made.split) if name in FETCHED else source(name, f"data.path={longer}")
@@ -181,10 +184,11 @@ def test_provenance_is_plain_and_complete(name: str) -> None:
     assert told["files"]
     for path, digest in told["files"].items():
         assert re.fullmatch(r"[0-9a-f]{64}", digest), path
-    if name in FETCHED:
+    if name not in OWN:
         assert told["prices"]["date"]
+    if name in FETCHED:
         assert {digest for *_, digest in pinned(name)} >= set(told["files"].values())
-    else:
+    if name in OWN:
         assert told["files"] == {EXAMPLE.name: sha256(EXAMPLE)}
     whole = provenance(made, outcomes)["data"]
     assert whole["queries"] == len(outcomes)
