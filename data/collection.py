@@ -227,7 +227,8 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
     paid = f"USD {spent['usd']:.4g}{kind}" if found["priced"] else "an unknown sum (no prices were given)"
     lines = [
         f"This run made {spent['ok'] + spent['empty']} calls and spent {paid}; {spent['recorded']} more were recorded already.",
-        f"tokens/s and seconds are of one call, the median; all calls together made {spent['tokens_per_s']:.0f} tokens/s.",
+        "tokens/s and seconds are of one call, the median"
+        + (f"; all calls together made {spent['tokens_per_s']:.0f} tokens/s." if spent["attempts"] else "."),
     ]
     if spent["usd_unknown_calls"] and found["priced"]:
         lines.append(

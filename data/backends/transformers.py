@@ -28,7 +28,8 @@ from routewright.data.pocket import MODELS, model_path
 
 log = logging.getLogger(__name__)
 
-FILES = ("*.safetensors", "*.json", "*.jinja")  # what a folder's identity hangs on; never a pickle
+# what answers hang on, and with them a model's identity; never a pickle
+FILES = ("*.safetensors*", "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "*.jinja")
 READ_AHEAD = 8  # batches' worth of waiting requests that are sorted by length before they are cut
 
 
@@ -97,7 +98,7 @@ class TransformersBackend:
     def identity(self, model: str) -> str:
         """transformers: and 16 hex digits of the sha256 over the model's files. Raises InputError for no such model."""
         folder = causal_folder((self.models or {}).get(model, model))
-        paths = sorted(path for pattern in FILES for path in folder.glob(pattern))
+        paths = sorted({path for pattern in FILES for path in folder.glob(pattern)})
         if not any(path.suffix == ".safetensors" for path in paths):
             raise InputError(f"model {model!r} has no safetensors", where=str(folder), expected="*.safetensors", found="none")
         return "transformers:" + sha256(json_bytes({path.name: sha256(path) for path in paths} | {"dtype": self.dtype}))[:16]

@@ -24,6 +24,8 @@ HEAVY = (
     "mlflow",
     "pyarrow",
     "sentence_transformers",
+    "openai",
+    "aiohttp",
 )
 
 
@@ -90,16 +92,19 @@ def test_core_policy_and_types_need_numpy_alone() -> None:
 
 
 def test_every_file_says_its_job() -> None:
-    for path in [*sources(*PACKAGES, "tests"), *ROOT.glob("*.py")]:
+    for path in [*sources(*PACKAGES, "tests", "scripts"), *ROOT.glob("*.py")]:
         text = path.read_text()
         if text.strip():
             first = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
             assert len(first) > 10, f"{path.relative_to(ROOT)} has no first line that says what it is for"
 
 
-def test_routers_and_their_configs_come_in_pairs() -> None:
-    code = {path.stem for path in (ROOT / "routers").glob("*.py") if not path.stem.startswith("_") and path.stem != "base"}
-    configs = {path.stem for path in (ROOT / "configs" / "router").glob("*.yaml")}
+@pytest.mark.parametrize(
+    ("folder", "group"), [("routers", "router"), ("data/backends", "backend"), ("data/graders", "grader"), ("data/sources", "data")]
+)
+def test_components_and_their_configs_come_in_pairs(folder: str, group: str) -> None:
+    code = {path.stem for path in (ROOT / folder).glob("*.py") if not path.stem.startswith("_") and path.stem != "base"}
+    configs = {path.stem for path in (ROOT / "configs" / group).glob("*.yaml")}
     assert code == configs
 
 
