@@ -52,7 +52,8 @@ def pinned(name: str) -> list[tuple[str, str, str, str]]:
 
 
 FETCHED = [name for name in NAMES if pinned(name)]
-OWN = [name for name in NAMES if "path" in read(name)]  # the user's file; what is neither fetched nor theirs comes with the repository
+# the user's own file; what is neither fetched nor theirs comes with the repository. A value that is still ??? is not `in` a DictConfig
+OWN = [name for name in NAMES if "path" in set(read(name))]
 
 
 def longer_table(folder: Path) -> Path:

@@ -57,7 +57,7 @@ def test_the_default_run(entry: Entry) -> None:
 def test_collected_outcomes_train_as_they_are(entry: Entry) -> None:
     collected = entry("collect", "arms=[pocket-xs,pocket-num]", "limit=120").ok().folder
     ended = entry(
-        "train", "data=table", f"data.path={collected}/outcomes.parquet", "router=knn", "router.k=20", "replicates=50", "tracking=none"
+        "train", "data=table", f"data.path={collected}/outcomes.parquet", "router=knn", "router.k=20", "replicates=100", "tracking=none"
     )
     metrics = json.loads((ended.ok().folder / "metrics.json").read_text())
     assert metrics["evaluation"] == "given split"
