@@ -26,7 +26,7 @@ FRACTIONS = (95, 98, 100)  # % of the best model's quality
 USAGE = {
     "measured": "measured: token counts as billed",
     "estimated": "estimated: token counts come from a tokenizer, not from a bill",
-    "nominal": "nominal: every call of a model counts the same, so the dollars are only as good as that",
+    "nominal": "nominal: at prices that nobody charges, so the dollars are only as good as those",
     "none": "none: no cost is known",
 }
 CONTROLS = {
