@@ -200,7 +200,7 @@ class Pool:
 class Outcomes:
     """What every model did on every query: quality[n,m] in [0,1] (NaN: not observed) and cost[n,m] in USD (NaN: not known).
 
-    tokens: counts by kind (TOKEN_KINDS), each [n,m]. usage: what cost rests on: measured, estimated (by a tokenizer), nominal (prices) or none.
+    tokens: counts by kind (TOKEN_KINDS), each [n,m]. usage: what cost rests on: measured, estimated (a tokenizer), nominal (prices), none.
     latency[n,m] in seconds; answer[n,m] text or None; signals: named [n,m] float32; propensity[n] and logged[n] (a model index): logs only.
     """
 
