@@ -243,6 +243,20 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
             f"{spent['failed']} calls failed and {spent['not_asked']} were not made{': ' + spent['stop'] if spent['stop'] else ''}. "
             "Their outcomes are not observed; the same command asks them again."
         )
-    if found["judge"]:
-        lines += [f"judge {found['judge']['model']}: {sentence}" for sentence in found["judge"].get("sentences", [])]
-    return lines
+    return lines + (_judge_sentences(found["judge"]) if found["judge"] else [])
+
+
+def _judge_sentences(judged: Mapping[str, Any]) -> list[str]:
+    """What a judge's verdicts are worth."""
+    name = f"judge {judged['model']}"
+    if judged["kind"] == "score":
+        read = judged["answered"] - judged["unparsed"]
+        return [f"{name} graded {read} of {judged['asked']} answers; {judged['asked'] - read} grades could not be had or read."]
+    bias, verdicts = judged["position_bias"], judged["verdicts"]
+    low, middle, high = (100 * bias[end] for end in ("low", "bias", "high"))
+    line = (
+        f"{name} compared {judged['pairs']} pairs: {verdicts['first'] + verdicts['second']} wins, {verdicts['tie']} ties, "
+        f"{verdicts['unparsed']} unread; its two orders agree on {judged['agreement']:.0%} ({judged['inconsistent']} contradict each other)"
+        f"; it favours the first position by {middle:+.1f} points [{low:+.1f}, {high:+.1f}]."
+    )
+    return [line, *(f"{name}: {sentence}" for sentence in judged["sentences"])]

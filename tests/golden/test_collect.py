@@ -306,7 +306,10 @@ def asked_or_judged(request: Request) -> Reply:
 
 
 def test_a_score_judge_grades(tmp_path: Path, table: TableQuestions) -> None:
-    collected, _, _ = run(tmp_path, table, Sums(asked_or_judged), judge=ScoreJudge(model="judge", use_reference=False), prices=None)
+    collected, setup, _ = run(tmp_path, table, Sums(asked_or_judged), judge=ScoreJudge(model="judge", use_reference=False), prices=None)
+    assert "judge judge graded 10 of 10 answers; 0 grades could not be had or read." in collection.text(
+        collection.summary(collected, setup)
+    )
     np.testing.assert_allclose(collected.outcomes.quality[:, 0], 8 / 9, rtol=1e-6)
     assert collected.judged is not None
     assert collected.judged["unparsed"] == 0
@@ -320,7 +323,10 @@ def test_a_pairwise_judge_who_always_says_a_carries_no_information(tmp_path: Pat
     assert collected.battles.outcome.tolist() == [0.5] * 5, "two orders that contradict each other are a tie"
     assert collected.outcomes.quality.tolist() == [[0.5, 0.5]] * 5
     assert collected.judged is not None
-    assert "always prefers the first answer" in collection.text(collection.summary(collected, setup))
+    said = collection.text(collection.summary(collected, setup))
+    assert "always prefers the first answer" in said
+    assert "compared 5 pairs: 0 wins, 5 ties, 0 unread; its two orders agree on 0% (5 contradict each other)" in said
+    assert "favours the first position by +50.0 points" in said
     assert len(read_battles(tmp_path / "battles.parquet")) == 5
 
 
