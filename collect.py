@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,7 +28,8 @@ def main(cfg: DictConfig, job: run.Run) -> None:
         parts = {
             name: instantiate(cfg[name]) for name in ("backend", "questions", "grader", "verifier", "judge", "prices") if cfg.get(name)
         }
-        setup = collection.Setup(OmegaConf.to_container(cfg, resolve=True), parts, job.rng)
+        plain: Any = OmegaConf.to_container(cfg, resolve=True)
+        setup = collection.Setup(plain, parts, job.rng)
         job.facts |= setup.facts()
     path = Path(str(cfg.store))
     with job.stage("collect"), Store(path) as store, Progress() as progress:
