@@ -121,6 +121,10 @@ class Backend(Protocol):
     def remote(self) -> bool:
         """Whether requests travel and may get lost, so that they need a timeout. In this process they only wait for their turn."""
 
+    @property
+    def concurrency(self) -> int:
+        """How many calls of one model it is best asked at once where the user does not say."""
+
     def identity(self, model: str) -> str:
         """Who answers under this name: a base URL, a hash of the weights. Part of a request's key. Raises InputError for no such model."""
 

@@ -66,7 +66,8 @@ class Setup:
     async def collect(self, store: Store, *, watch: Callable[[Tally], None], tell: Callable[[str], None]) -> Collected:
         """Runs it to its end; the backend is closed whatever happens."""
         cfg, parts = self.cfg, self.parts
-        limits = Limits(**cfg["limits"], concurrency=cfg["concurrency"], budget_usd=cfg["budget_usd"])
+        concurrency = parts["backend"].concurrency if cfg["concurrency"] is None else cfg["concurrency"]
+        limits = Limits(**cfg["limits"], concurrency=concurrency, budget_usd=cfg["budget_usd"])
         if not parts["backend"].remote:
             limits = replace(limits, timeout_s=None)
 

@@ -59,6 +59,10 @@ class OpenAIBackend:
     def remote(self) -> bool:
         return True
 
+    @property
+    def concurrency(self) -> int:
+        return 16
+
     def __post_init__(self) -> None:
         if self.tokens_parameter not in ("max_tokens", "max_completion_tokens"):
             expected = "max_tokens or max_completion_tokens"

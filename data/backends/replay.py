@@ -39,6 +39,10 @@ class ReplayBackend:
     def remote(self) -> bool:
         return False
 
+    @property
+    def concurrency(self) -> int:
+        return 64
+
     def identity(self, model: str) -> str:
         """replay: and 16 hex digits of the file's sha256. Raises InputError for a model that the file does not have."""
         models = {name for name, _, _ in self._replies}

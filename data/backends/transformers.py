@@ -90,6 +90,10 @@ class TransformersBackend:
     def remote(self) -> bool:
         return False
 
+    @property
+    def concurrency(self) -> int:
+        return 4 * self.batch_size
+
     @cached_property
     def _thread(self) -> ThreadPoolExecutor:
         # one thread: torch takes the cores itself, and two models at once would only share them

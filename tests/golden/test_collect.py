@@ -46,7 +46,7 @@ class Sums:
         self.closed = False
         self.answer = answer
 
-    remote = True
+    remote, concurrency = True, 3
 
     def identity(self, model: str) -> str:
         if model not in PRICES.models and model != "judge":
@@ -113,6 +113,24 @@ def test_the_table_by_hand(tmp_path: Path, table: TableQuestions) -> None:
     assert backend.closed
     assert told == ["forecast: 10 calls to make, 0 recorded already; USD " + told[0].split("USD ")[1]]
     assert collection.grades(collected)["bad"] == {"right": 0, "partly right": 0, "wrong": 5, "nothing to grade": 0, "not observed": 0}
+
+
+def test_a_backend_says_how_much_it_is_best_asked_at_once(tmp_path: Path, table: TableQuestions) -> None:
+    class Crowded(Sums):
+        flying = most = 0
+
+        async def ask(self, request: Request) -> Reply:
+            self.flying += 1
+            self.most = max(self.most, self.flying)
+            await asyncio.sleep(0.01)
+            self.flying -= 1
+            return await super().ask(request)
+
+    for wanted, most in ((None, 3), (2, 2)):
+        backend = Crowded()
+        (folder := tmp_path / str(most)).mkdir()
+        run(folder, table, backend, {"arms": ["good"], "concurrency": wanted})
+        assert backend.most == most
 
 
 def test_again_it_asks_nothing_and_says_the_same(tmp_path: Path, table: TableQuestions) -> None:
