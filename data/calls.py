@@ -10,7 +10,6 @@ from typing import Any
 
 from routewright.core.files import sha256
 
-STATUSES = ("ok", "empty", "error")
 UNKNOWN = math.nan  # seconds or USD that nobody measured; never zero
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from routewright.core.arrays import column_means
-from routewright.core.prices import PriceBook
+from routewright.core.console import as_text
+from routewright.core.prices import PriceBook, ledger
 from routewright.data.arms import Arm, Example, read_arms
 from routewright.data.calls import Call
 from routewright.data.collect import Collected, Collector, Wanted
@@ -91,9 +91,11 @@ class Setup:
 
 def summary(collected: Collected, setup: Setup) -> dict[str, Any]:
     """Figures by arm, grades by group and arm, spending: plain values for collection.json and `text`."""
+    cost = ledger(collected.outcomes)
     return {
         "questions": len(collected.outcomes),
-        "arms": {arm.name: _arm(collected, j, arm) for j, arm in enumerate(setup.arms)},
+        "arms": {arm.name: _arm(collected, j, arm, cost["usd_by_model"][arm.name]) for j, arm in enumerate(setup.arms)},
+        "ledger": cost,
         "grades": grades(collected),
         "by_group": _by_group(collected),
         "usage": collected.outcomes.usage,
@@ -108,12 +110,11 @@ def _means(values: np.ndarray[Any, Any]) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in column_means(values)]
 
 
-def _arm(collected: Collected, j: int, arm: Arm) -> dict[str, Any]:
+def _arm(collected: Collected, j: int, arm: Arm, usd: float) -> dict[str, Any]:
     outcomes = collected.outcomes
     quality, cost = outcomes.quality[:, j].astype(np.float64), outcomes.cost[:, j]
     output, seconds = outcomes.tokens["output"][:, j], np.asarray(outcomes.latency)[:, j].astype(np.float64)
     answered = collected.status[:, j] == "ok"
-    usd = float(np.nansum(cost)) if np.isfinite(cost).any() else None
     # of one call, as its caller sees it: concurrency does not flatter it
     speed = output / np.where(seconds > 0, seconds, np.nan)
     return {
@@ -123,7 +124,7 @@ def _arm(collected: Collected, j: int, arm: Arm) -> dict[str, Any]:
         "graded": int(np.isfinite(quality).sum()),
         "quality": _mean(quality),
         "quality_ci": _interval(quality),
-        "usd": usd,
+        "usd": usd if np.isfinite(cost).any() else None,  # no known cost is no cost of zero
         "usd_a_query": _mean(cost),
         "without_cost": int((answered & np.isnan(cost)).sum()),
         "output_tokens": float(np.nansum(output)),
@@ -181,26 +182,24 @@ def _by_group(collected: Collected) -> dict[str, dict[str, Any]]:
 
 def text(found: Mapping[str, Any]) -> str:
     """The summary for a terminal: arms, grades, groups, then what was paid and what is not known."""
-    from rich.console import Console
-    from rich.table import Table
-
-    stream = io.StringIO()
-    console = Console(file=stream, width=140, color_system=None, legacy_windows=False, markup=False, emoji=False, highlight=False)
-
-    def table(rows: list[list[str]]) -> None:
-        made = Table()
-        for i, head in enumerate(rows[0]):
-            made.add_column(head, justify="right" if i else "left")
-        for row in rows[1:]:
-            made.add_row(*row)
-        console.print(made)
-
-    table(_arm_rows(found))
-    table([["grade", *found["arms"]], *([label, *(str(row[label]) for row in found["grades"].values())] for label in GRADES)])
+    graded = [["grade", *found["arms"]], *([label, *(str(row[label]) for row in found["grades"].values())] for label in GRADES)]
+    tables = [_arm_rows(found), graded]
     if found["by_group"]:
         rows = [[name, str(row["n"]), *map(_quality, row["quality"])] for name, row in found["by_group"].items()]
-        table([["group", "n", *found["arms"]], *rows])
-    return stream.getvalue() + "\n".join(_sentences(found))
+        tables.append([["group", "n", *found["arms"]], *rows])
+    return as_text(*map(_table, tables)) + "\n".join(_sentences(found))
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Any:
+    """The first row is the head; its first column stands left, the others right."""
+    from rich.table import Table
+
+    made = Table()
+    for i, head in enumerate(rows[0]):
+        made.add_column(head, justify="right" if i else "left")
+    for row in rows[1:]:
+        made.add_row(*row)
+    return made
 
 
 def _arm_rows(found: Mapping[str, Any]) -> list[list[str]]:

@@ -128,7 +128,7 @@ class Engine:
             self._asked += len(asks)
             for model in dict.fromkeys(ask.request.model for ask in asks):
                 self._lane(model)  # a missing price is told before the first call
-        if not self._told_interrupted:
+        if not self._told_interrupted and self.backend.remote:  # nobody bills what is computed in this process
             self._told_interrupted = True
             cut = self.store.interrupted()
             if cut and cut[-1].run == self.store.last_run():

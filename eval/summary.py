@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from routewright.core.console import as_text
 
 
 def result_table(name: str, metrics: Mapping[str, Any]) -> str:
@@ -24,7 +25,7 @@ def result_table(name: str, metrics: Mapping[str, Any]) -> str:
     for control, row in metrics["controls"].items():
         if not control.startswith("model:"):
             table.add_row(*_row(control, row))
-    return f"{head}\n{_text(models, table)}{_footnotes(metrics)}"
+    return f"{head}\n{as_text(models, table)}{_footnotes(metrics)}"
 
 
 def comparison(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
@@ -37,7 +38,7 @@ def comparison(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     for name, metrics in sorted(rows, key=lambda row: -row[1]["verdict"]["difference"]):
         cells = _row(name, metrics | metrics["verdict"])
         table.add_row(*cells[:3], *cells[5:], metrics["verdict"]["word"])
-    return _text(table)
+    return as_text(table)
 
 
 def _row(name: str, row: Mapping[str, Any]) -> list[str]:
@@ -84,14 +85,3 @@ def span(values: Sequence[float] | None, scale: float = 1.0) -> str:
         return "-"
     form = "{:+.2f}" if scale != 1 else "{:.3f}"
     return f"[{form.format(scale * values[0])}, {form.format(scale * values[1])}]"
-
-
-def _text(*tables: Any) -> str:
-    """Plain text at a fixed width, the same for a terminal, a pipe and a test; names are shown as they are, never as markup."""
-    from rich.console import Console
-
-    stream = io.StringIO()
-    console = Console(file=stream, width=140, color_system=None, legacy_windows=False, markup=False, emoji=False, highlight=False)
-    for table in tables:
-        console.print(table)
-    return stream.getvalue()

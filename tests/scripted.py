@@ -40,6 +40,8 @@ class Scripted:
         self.times: list[float] = []
         self.flying = self.most = 0
 
+    remote, concurrency = True, 16
+
     def identity(self, model: str) -> str:
         return "here"
 

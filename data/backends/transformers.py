@@ -82,6 +82,7 @@ class TransformersBackend:
     dtype: str = "float32"
     device: str = "cpu"
     threads: int | None = None
+    identities_: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     loaded_: dict[str, Loaded] = field(default_factory=dict, init=False, repr=False)
     queues_: dict[str, asyncio.Queue[tuple[Request, asyncio.Future[Reply]]]] = field(default_factory=dict, init=False, repr=False)
     workers_: list[asyncio.Task[None]] = field(default_factory=list, init=False, repr=False)
@@ -100,7 +101,12 @@ class TransformersBackend:
         return ThreadPoolExecutor(1, thread_name_prefix="generate")
 
     def identity(self, model: str) -> str:
-        """transformers: and 16 hex digits of the sha256 over the model's files. Raises InputError for no such model."""
+        """transformers: and 16 hex digits of the sha256 over the model's files, read once. Raises InputError for no such model."""
+        if model not in self.identities_:
+            self.identities_[model] = self._identity(model)
+        return self.identities_[model]
+
+    def _identity(self, model: str) -> str:
         folder = causal_folder((self.models or {}).get(model, model))
         paths = sorted({path for pattern in FILES for path in folder.glob(pattern)})
         if not any(path.suffix == ".safetensors" for path in paths):

@@ -315,6 +315,12 @@ def test_requests_in_flight_when_a_run_ended_are_told(path: Path, caplog: pytest
     caplog.clear()
     run(path, Scripted(), [ask()])
     assert "in flight" not in caplog.text
+    with Store(path) as store:
+        store.begin(ask(1).request.key(), 0.25)
+    here = Scripted()
+    here.remote = False
+    run(path, here, [ask()])
+    assert "in flight" not in caplog.text, "nobody bills what is computed here"
 
 
 def test_a_full_disk_stops_everything_at_once(path: Path) -> None:
