@@ -21,6 +21,7 @@ def main(cfg: DictConfig, job: run.Run) -> None:
 
     from routewright.eval import again, report, summary
     from routewright.eval.assess import Judging
+    from routewright.eval.promises import Asked
 
     source = instantiate(cfg.data) if cfg.get("data") else None
     paths = [cfg.runs] if isinstance(cfg.runs, str) else [str(path) for path in cfg.runs]
@@ -30,7 +31,7 @@ def main(cfg: DictConfig, job: run.Run) -> None:
             past = again.open_past(path, instantiate)
             folders.append(past.folder)
             seen = past if source is None else again.on_other_data(past, source, instantiate)
-            judging = Judging(cfg.policy.name, cfg.protocol, cfg.replicates, clustered=past.clustered)
+            judging = Judging(cfg.policy.name, cfg.protocol, cfg.replicates, clustered=past.clustered, asked=Asked.of(cfg.policy))
             judged.append(again.judge(seen, judging, job.rng("judge")))
     names = again.distinct([item.name for item in judged], folders)
     metrics = {name: plain(item.metrics) for name, item in zip(names, judged, strict=True)}

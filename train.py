@@ -4,6 +4,7 @@ python train.py router=mf
 python train.py -m router=mf,knn,ridge seed=0,1,2
 """
 
+from dataclasses import replace
 from functools import partial
 
 from omegaconf import DictConfig
@@ -16,27 +17,41 @@ from routewright.core.files import plain
 def main(cfg: DictConfig, job: run.Run) -> None:
     from hydra.utils import instantiate
 
-    from routewright.data import audit, split
-    from routewright.data.load import load, provenance
+    from routewright.data.load import Division, load, provenance
+    from routewright.data.mix import Mixing, lesson
+    from routewright.data.traffic import read_traffic
     from routewright.eval import plots, report, summary, trial
     from routewright.eval.assess import Judging
+    from routewright.eval.promises import Asked
     from routewright.gateway.bundle import Bundle
 
-    source, encoder, tracker = (instantiate(part) for part in (cfg.data, cfg.encoder, cfg.tracking))
-    chosen = {group: run.choices()[group] for group in ("data", "router", "encoder")}
+    asked, mixing = Asked.of(cfg.policy), Mixing(**cfg.mix)
+    make = partial(instantiate, cfg.router)
+    source, tracker, further = instantiate(cfg.data), instantiate(cfg.tracking), {name: instantiate(cfg.extra[name]) for name in cfg.extra}
+    reads_text = make().reads == "text"
+    # a router of text needs no embedding, unless further data are to be kept away from the judged queries by it
+    encoder = None if reads_text and not further else instantiate(cfg.encoder)
+    encode = None if encoder is None else encoder.encode
+    chosen = {group: run.choices()[group] for group in ("data", "router", "encoder")} | ({"encoder": "none"} if reads_text else {})
     with job.stage("load"):
-        outcomes, kind, given = load(source, kind=cfg.split.kind, cv=cfg.cv)
-        job.facts |= provenance(source, outcomes)
+        loaded = load(source, kind=cfg.split.kind, cv=cfg.cv)
+        extra = {name: part.load() for name, part in further.items()}
+        job.facts |= provenance(source, loaded.outcomes)
     with job.stage("encode"):
-        outcomes = outcomes.encoded(encoder.encode(outcomes.queries.text))
-        job.facts["encoder"] = encoder.fingerprint
+        asked = replace(asked, traffic=read_traffic(cfg.policy.queries, encode))
+        outcomes = loaded.outcomes if encode is None else loaded.outcomes.encoded(encode(loaded.outcomes.queries.text))
+        learn = lesson(outcomes, loaded.battles, extra, mixing, encode)
+        job.facts |= {"encoder": "none" if reads_text else encoder.fingerprint}
+        job.facts |= {"extra": {name: {**part.provenance(), **learn.told[name]} for name, part in further.items()}} if further else {}
     with job.stage("split"):
-        cuts = split.folds(outcomes.queries, **{**cfg.split, "kind": kind}, cv=cfg.cv, given=given, rng=job.rng("split"))
-        leakage = audit.leakage(outcomes.queries, cuts)
+        division = Division.of(loaded, outcomes.queries, cfg.split, cfg.cv, alone=not mixing.own, rng=job.rng("split"))
+        kind, cuts, leakage = division.kind, division.cuts, division.leakage
+        asked.check(outcomes, held_out=len(cuts) > 1 or len(cuts[0].calibration) > 0)
     with job.stage("judge"):
-        judging = Judging(cfg.policy.name, cfg.protocol, cfg.replicates, clustered=kind == "grouped")
-        make = partial(instantiate, cfg.router)
-        tried = trial.try_router(chosen["router"], make, outcomes, cuts, judging, fit=job.rng("fit"), judge=job.rng("judge"))
+        judging = Judging(cfg.policy.name, cfg.protocol, cfg.replicates, clustered=kind == "grouped", asked=asked)
+        streams = {"fit": job.rng("fit"), "judge": job.rng("judge")}
+        without = () if cfg.shuffled_labels else ("shuffled_labels",)
+        tried = trial.try_router(chosen["router"], make, outcomes, cuts, judging, **streams, learn=learn, without=without)
         found = chosen | {"labels": job.facts["data"]["labels"], "leakage": leakage}
         metrics = plain(found | trial.described(cuts, kind) | tried.assessment.metrics)
     with job.stage("export"):
@@ -45,11 +60,15 @@ def main(cfg: DictConfig, job: run.Run) -> None:
         artifact.save_scores(job.folder, trial.scores(tried, outcomes))
         artifact.save_curves(job.folder, tried.assessment.curves, outcomes.pool.name)
         facts = bundle.Facts(job.name, outcomes.pool, tried.fitted.predictions.cost.mean(axis=0), job.facts["data"], metrics)
-        exported = Bundle.load(bundle.write_bundle(job.folder / "bundle", encoder, router, calibration, facts), threads=run.cores())
-        sample = outcomes.queries.take(tried.fitted.rows[run.evenly(len(tried.fitted.rows), cfg.compare)])
         # of one split the figures are the exported router's own; of several folds they are the recipe's
         job.facts["judged"] = "the exported router" if tried.fitted.exact else "routers of this recipe, one a fold"
-        job.facts["export_difference"] = exported.compare(list(sample.text), calibration(router.predict(sample)).quality)
+        if bundle.exportable(encoder):
+            made = bundle.write_bundle(job.folder / "bundle", None if reads_text else encoder, router, calibration, facts)
+            sample = outcomes.queries.take(tried.fitted.rows[run.evenly(len(tried.fitted.rows), cfg.compare)])
+            exported = Bundle.load(made, threads=run.cores())
+            job.facts["export_difference"] = exported.compare(list(sample.text), calibration(router.predict(sample)).quality)
+        else:
+            job.say(f"No bundle: encoder={chosen['encoder']} is asked over a network and cannot be a graph.")
     with job.stage("report"):
         job.write_json("metrics.json", metrics)
         view = report.View(chosen["router"], metrics, tried.assessment.curves, run.told(job.manifest()))

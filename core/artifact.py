@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from routewright.core.calibrate import Affine
+from routewright.core.columns import restored
 from routewright.core.contracts import Router
 from routewright.core.files import write_atomic
 from routewright.core.run import load_manifest
@@ -40,7 +41,7 @@ def load_weights(folder: Path, router: Router) -> tuple[Router, Affine]:
     for name, value in state.items():
         owner, _, key = name.partition(".")
         parts[owner][key] = value
-    return router.load(parts["router"]), Affine.load(parts["calibration"])
+    return restored(router, parts["router"]), Affine.load(parts["calibration"])
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,19 +46,26 @@ def golden_text(entry: str | Sequence[Any]) -> str:
     return entry if isinstance(entry, str) else str(entry[0]) * int(entry[1])
 
 
-def write_bundle(folder: Path, encoder: Encoder, router: Router, calibration: Affine, facts: Facts) -> Path:
+def exportable(encoder: Encoder | None) -> bool:
+    """Whether a router behind this encoder can be one graph; a router that reads text (None) always can, an endpoint never."""
+    return encoder is None or bool(getattr(encoder, "exportable", True))
+
+
+def write_bundle(folder: Path, encoder: Encoder | None, router: Router, calibration: Affine, facts: Facts) -> Path:
     """folder/router.onnx, tokenizer.json and, last, bundle.json with the sha256 of all three (its own with that field blank).
 
-    Raises InputError where the router cannot be a graph.
+    encoder: None where the router reads text and brings its own tokenizer. Raises InputError where the router cannot be a graph.
     """
     from routewright.core import graph
 
-    model = graph.merge(encoder.onnx(), graph.affine(router.onnx(), calibration.scale, calibration.shift))
+    head = graph.affine(router.onnx(), calibration.scale, calibration.shift)
+    reader: Any = encoder if encoder is not None else router
+    model = head if encoder is None else graph.merge(encoder.onnx(), head)
     write_atomic(folder / "router.onnx", lambda stream: stream.write(model.SerializeToString(deterministic=True)))
-    tokenizer = encoder.tokenizer()
+    tokenizer: str = reader.tokenizer()
     write_atomic(folder / "tokenizer.json", lambda stream: stream.write(tokenizer.encode()))
     golden = _golden(folder, tokenizer)
-    described = _described(encoder, tokenizer, facts) | {"golden": golden}
+    described = _described(encoder.fingerprint if encoder else sha256(tokenizer.encode()), tokenizer, facts) | {"golden": golden}
     described["sha256"] = {name: sha256(folder / name) for name in ("router.onnx", "tokenizer.json")} | {"bundle.json": ""}
     _check(described)
     data = json_bytes(described)
@@ -69,7 +76,7 @@ def write_bundle(folder: Path, encoder: Encoder, router: Router, calibration: Af
     return write_atomic(folder / "bundle.json", lambda stream: stream.write(data.replace(blank, filled))).parent
 
 
-def _described(encoder: Encoder, tokenizer: str, facts: Facts) -> dict[str, Any]:
+def _described(fingerprint: str, tokenizer: str, facts: Facts) -> dict[str, Any]:
     pool, metrics = facts.pool, facts.metrics
     truncation = json.loads(tokenizer).get("truncation") or {}
     models = [
@@ -94,7 +101,7 @@ def _described(encoder: Encoder, tokenizer: str, facts: Facts) -> dict[str, Any]
         "policy": {"name": metrics["policy"], "weak": metrics["weak"], "strong": metrics["strong"]},
         "operating_points": metrics["operating_points"],
         "guarantee": None,
-        "encoder": {"fingerprint": encoder.fingerprint, "max_tokens": truncation.get("max_length")},
+        "encoder": {"fingerprint": fingerprint, "max_tokens": truncation.get("max_length")},
         "data": {key: facts.data[key] for key in ("name", "revision", "content_sha256", "licence") if key in facts.data},
         "labels": metrics["labels"],
         "metrics": {key: metrics[key] for key in KEPT if key in metrics},
@@ -104,7 +111,7 @@ def _described(encoder: Encoder, tokenizer: str, facts: Facts) -> dict[str, Any]
 
 def _golden(folder: Path, tokenizer: str) -> list[dict[str, Any]]:
     """Every hostile text with its number of tokens and the graph's own scores: what every consumer must reproduce to 1e-4."""
-    score = reader(folder / "router.onnx", tokenizer)
+    score = scorer(folder / "router.onnx", tokenizer)
     out = []
     for entry in hostile():
         tokens, quality = score(golden_text(entry))
@@ -112,7 +119,7 @@ def _golden(folder: Path, tokenizer: str) -> list[dict[str, Any]]:
     return out
 
 
-def reader(model: Path, tokenizer: str) -> Any:
+def scorer(model: Path, tokenizer: str) -> Any:
     """A function from one text to (number of tokens, quality[m]) by the exported files alone."""
     import onnxruntime
     from tokenizers import Tokenizer

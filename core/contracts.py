@@ -25,6 +25,7 @@ class Router(Protocol):
     """Scores every model for a query, never chooses. __init__ takes keyword hyper-parameters and only stores them."""
 
     supervision: str  # "outcomes" or "battles": what fit wants
+    reads: str  # "embedding" or "text": what predict and the graph start from; a router of text has tokenizer() -> JSON too
 
     def fit(self, train: Any, valid: Any = None, *, rng: np.random.Generator) -> Self:
         """Learns from encoded Outcomes or Battles, as `supervision` says; learned names end in _. Same rng state, same result."""
@@ -39,7 +40,9 @@ class Router(Protocol):
         """The inverse of state()."""
 
     def onnx(self) -> onnx.ModelProto:
-        """A graph from `embedding` float[N,d] to `quality` float[N,m] that scores as predict does (1e-4)."""
+        """A graph from `embedding` float[N,d], or from `input_ids` and `attention_mask` int64[N,T], to `quality` float[N,m] that scores as
+        predict does (1e-4).
+        """
 
 
 @runtime_checkable

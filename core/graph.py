@@ -64,6 +64,15 @@ def affine(head: onnx.ModelProto, scale: float, shift: Floats) -> onnx.ModelProt
     return _join(head, tail, ("quality", "score"))
 
 
+def columns(head: onnx.ModelProto, chosen: Array) -> onnx.ModelProto:
+    """The same graph with some of its models, in this order. Raises InputError for a column that it does not have."""
+    models = _width(head.graph.output[0])
+    if len(chosen) == 0 or chosen.min() < 0 or chosen.max() >= models:
+        raise InputError("a graph does not have these models", expected=f"columns of 0 .. {models - 1}", found=str(chosen.tolist()))
+    tail = _parse("quality = Gather <axis = 1> (score, chosen)", {"chosen": np.asarray(chosen)}, source="score", width="models")
+    return _join(head, tail, ("quality", "score"))
+
+
 def run(model: onnx.ModelProto, feeds: Mapping[str, Array], threads: int = 1) -> Array:
     """The graph's first output for these inputs, by onnxruntime on the CPU."""
     import onnxruntime

@@ -169,18 +169,23 @@ def _unit_rows(rows: Floats) -> Floats:
     return rows / np.where(length > 0, length, 1.0)
 
 
-def _nearest(embedding: Floats, fold: Fold) -> tuple[Floats, Ints]:
-    """(t,) the largest cosine of each test row to a train row, up to rounding, and (t,) that train row."""
-    best, nearest = np.full(len(fold.test), -1.0), np.full(len(fold.test), fold.train[0])
-    for begin in range(0, len(fold.train), BLOCK[1]):
-        train = fold.train[begin : begin + BLOCK[1]]
-        against = _unit_rows(embedding[train]).T  # (d, block)
-        for first in range(0, len(fold.test), BLOCK[0]):
+def nearest(rows: Floats, others: Floats) -> tuple[Floats, Ints]:
+    """(t,) the largest cosine of each row to any of `others`, up to rounding, and (t,) which one; in blocks of 16 MB."""
+    best, at_best = np.full(len(rows), -1.0), np.zeros(len(rows), dtype=np.int64)
+    for begin in range(0, len(others), BLOCK[1]):
+        against = _unit_rows(others[begin : begin + BLOCK[1]]).T  # (d, block)
+        for first in range(0, len(rows), BLOCK[0]):
             part = slice(first, first + BLOCK[0])
-            cosine = _unit_rows(embedding[fold.test[part]]) @ against
+            cosine = _unit_rows(rows[part]) @ against
             at = cosine.argmax(axis=1)
             # float32 products of equal rows fall short of 1 by a few 1e-7
             value = np.minimum(cosine[np.arange(len(at)), at].astype(np.float64) + 1e-6, 1.0)
             better = value > best[part]
-            best[part], nearest[part] = np.where(better, value, best[part]), np.where(better, train[at], nearest[part])
-    return best, nearest
+            best[part], at_best[part] = np.where(better, value, best[part]), np.where(better, begin + at, at_best[part])
+    return best, at_best
+
+
+def _nearest(embedding: Floats, fold: Fold) -> tuple[Floats, Ints]:
+    """(t,) the largest cosine of each test row to a train row, and (t,) that train row."""
+    cosine, at = nearest(embedding[fold.test], embedding[fold.train])
+    return cosine, fold.train[at]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from routewright.core.files import json_bytes, write_atomic
+from routewright.core.judged import win_shares as win_shares
 from routewright.core.types import Battles, Floats, InputError, Ints, Pool, Queries, Strings
 from routewright.data.judge import PairJudge, report
 from routewright.data.tables import PRICES
@@ -51,18 +52,6 @@ def battles(queries: Queries, pool: Pool, verdicts: Mapping[Pair, str | None], c
             raise InputError("unknown verdict", where=f"battle {pair}", expected=", ".join(OUTCOME), found=repr(verdict))
     row, a, b = np.array([pair for pair, _ in fought], dtype=np.int64).reshape(-1, 3).T
     return Battles(queries, pool, row, a, b, np.array([OUTCOME[verdict] for _, verdict in fought]), cost=cost)
-
-
-def win_shares(battles: Battles) -> Floats:
-    """quality[n,m]: the weighted mean of a model's results (1, .5, 0) over its battles on a query; NaN where it fought none."""
-    assert battles.weight is not None
-    n, m = len(battles.queries), len(battles.pool)
-    cell = np.concatenate([battles.query * m + battles.a, battles.query * m + battles.b])
-    result = np.concatenate([battles.outcome, 1 - battles.outcome]).astype(np.float64)
-    weight = np.tile(battles.weight, 2).astype(np.float64)
-    won, fought = np.bincount(cell, weight * result, n * m), np.bincount(cell, weight, n * m)
-    share: Floats = np.divide(won, fought, out=np.full(n * m, np.nan), where=fought > 0).reshape(n, m)
-    return share
 
 
 # ---- one file

@@ -138,7 +138,7 @@ def read_cells(path: Path, kind: str, delimiter: str | None = None) -> Cells:
     return cells
 
 
-def _decoded(path: Path) -> str:
+def decoded(path: Path) -> str:
     raw = path.read_bytes()
     try:
         return raw.decode("utf-8-sig")
@@ -165,7 +165,7 @@ def _long_fields() -> Iterator[None]:
 
 def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """(line the row began on, its cells), blank lines left out."""
-    reader = csv.reader(io.StringIO(_decoded(path), newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(decoded(path), newline=""), delimiter=delimiter, strict=True)
     begun = 1
     try:
         for row in reader:
@@ -218,7 +218,7 @@ def _constant(name: str) -> float:
 
 
 def _read_jsonl(path: Path) -> Cells:
-    text = _decoded(path)
+    text = decoded(path)
     if text.lstrip().startswith("["):
         raise InputError(
             "the file is one JSON array",

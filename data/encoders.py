@@ -7,25 +7,22 @@ sentence_transformers computes (Reimers and Gurevych 2019, arXiv:1908.10084): tr
 from __future__ import annotations
 
 import inspect
-import io
 import json
 import logging
 import os
 import re
 import sys
-import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from routewright.core.files import cache_dir, json_bytes, sha256
-from routewright.core.graph import OPSET
+from routewright.core.hub import model_folder
+from routewright.core.trace import trace
 from routewright.core.types import Floats, InputError, Ints
-from routewright.data.hub import hub_folder
 from routewright.data.vectors import cached_rows, kept
 
 if TYPE_CHECKING:
@@ -40,7 +37,6 @@ NEEDED = ("config.json", "model.safetensors")
 MODULES = {"Transformer": (*NEEDED, "tokenizer.json"), "Pooling": NEEDED[:1], "Dense": NEEDED, "LayerNorm": NEEDED, "Normalize": ()}
 SETTINGS = "sentence_*_config.json"  # sentence_bert_config.json, or the name an older model gives it
 PREFIX = "encoder/"  # on every inner name, so that a head merged behind the graph cannot collide
-PROTOBUF_LIMIT = 2**31 - 2**24  # bytes; the graph itself needs a little beside the weights
 NO_LIMIT = 10**6  # tokens; tokenizers without a limit state 1e30
 BAR_FROM = 500  # texts; below, a progress bar is noise
 
@@ -93,7 +89,7 @@ class SentenceEncoder:
         onnxruntime does not promise that: between batches, versions and processors count on 1e-6, not on bytes.
         Raises InputError for a value that is not Unicode text, and for a text of which the tokenizer leaves nothing.
         """
-        rows = _checked_texts(texts)
+        rows = checked_texts(texts)
         if not rows:
             return np.zeros((0, self._session.get_outputs()[0].shape[1]), np.float32)
         return cached_rows(cache_dir() / "embeddings" / self.fingerprint, rows, self._compute)
@@ -195,27 +191,7 @@ class SentenceEncoder:
 
 def find_model(model: str) -> Path:
     """The folder with the model's modules.json. Raises InputError that says how to get a model that is not there."""
-    if model.startswith("package:"):
-        return _package_folder(model.removeprefix("package:"))
-    local = Path(model).expanduser()
-    if (local / "modules.json").is_file():
-        return local
-    if local.is_dir() or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", model):
-        wanted = "a folder in sentence-transformers format (it has modules.json), package:<distribution>, or a hub name"
-        raise InputError(f"no model at {model!r}", expected=wanted, found="no modules.json there" if local.is_dir() else "no such folder")
-    return hub_folder(model if "/" in model else f"sentence-transformers/{model}")
-
-
-def _package_folder(name: str) -> Path:
-    """Where an installed distribution keeps its sentence-transformers folder; the package itself is never imported."""
-    try:
-        distribution = metadata.distribution(name)
-    except (metadata.PackageNotFoundError, ValueError):
-        raise InputError(f"package {name!r} is not installed", where="encoder.model", mend=f"pip install {name}") from None
-    files = [Path(str(distribution.locate_file(file))) for file in distribution.files or [] if file.name == "modules.json"]
-    if len(files) != 1:
-        raise InputError(f"package {name!r} holds no single model", expected="one modules.json among its files", found=str(len(files)))
-    return files[0].parent
+    return model_folder(model, marker="modules.json", owner="sentence-transformers")
 
 
 def _read(folder: Path, pattern: str) -> Any:
@@ -261,7 +237,7 @@ def _model_files(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
-def _checked_texts(texts: Sequence[str]) -> list[str]:
+def checked_texts(texts: Sequence[str]) -> list[str]:
     """The texts as a list; raises InputError for what UTF-8 cannot hold, since neither the tokenizer nor the cache's key could."""
     if isinstance(texts, str):
         raise InputError("encode wants a list of texts", expected="a sequence of str", found="one str", mend="Write encode([text]).")
@@ -291,26 +267,13 @@ def _export(folder: Path, limit: int) -> bytes:
     Eager attention and the tracing exporter: of the four combinations with sdpa and dynamo this graph was the fastest in onnxruntime
     (BiasGelu fuses only here) and the quickest to make; onnxruntime's own transformer optimiser made it slower.
     """
-    import torch
     from sentence_transformers import SentenceTransformer
 
     log.info("exporting %s to ONNX, once", folder)
     options = {"attn_implementation": "eager", "use_safetensors": True}
     loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs=options).float().eval()
-    size = 4 * sum(parameter.numel() for parameter in loaded.parameters())
-    if size > PROTOBUF_LIMIT:
-        raise InputError("the model is too large for one ONNX file", where=str(folder), expected="< 2 GB", found=f"{size / 1e9:.1f} GB")
-    module = _graph_of(loaded)
-    ids = torch.arange(3 * limit).reshape(3, limit) % 7 + 1
-    mask = (torch.arange(limit)[None, :] < torch.tensor([limit, 1, limit // 2])[:, None]).to(torch.int64)
-    with torch.no_grad():
-        wanted = module(ids, mask).numpy()
-    graph = _trace(module, (ids[:2, : limit - 1], torch.ones((2, limit - 1), dtype=torch.int64)), wanted.shape[1])
-    got = _session(graph, 1).run(["embedding"], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
-    worst = float(np.abs(got - wanted).max())
-    if not worst < 1e-5:
-        raise InputError("the exported graph differs from the model", where=str(folder), expected="within 1e-5", found=str(worst))
-    return graph
+    graph = trace(_graph_of(loaded), output="embedding", limit=limit, tokens=7, prefix=PREFIX, where=str(folder))
+    return cast(bytes, graph.SerializeToString())
 
 
 def _graph_of(loaded: Any) -> Any:
@@ -329,28 +292,3 @@ def _graph_of(loaded: Any) -> Any:
             return torch.nn.functional.normalize(features["sentence_embedding"], dim=1)
 
     return Graph(*loaded).eval()
-
-
-def _trace(module: Any, sample: tuple[Any, Any], dimensions: int) -> bytes:
-    """ONNX bytes with dynamic batch and tokens; inner names carry PREFIX, inputs and output keep theirs."""
-    import onnx
-    import torch
-    from onnx.compose import add_prefix
-
-    stream = io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracer warnings about Python values: _export checks the result on another shape instead
-        torch.onnx.export(
-            module,
-            sample,
-            cast(Any, stream),  # its annotation names paths only; the tracing exporter writes to streams too
-            input_names=["input_ids", "attention_mask"],
-            output_names=["embedding"],
-            dynamic_axes={"input_ids": {0: "batch", 1: "tokens"}, "attention_mask": {0: "batch", 1: "tokens"}, "embedding": {0: "batch"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    graph = add_prefix(onnx.load_from_string(stream.getvalue()), PREFIX, rename_inputs=False, rename_outputs=False)
-    graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value = dimensions  # the tracer leaves it open
-    onnx.checker.check_model(graph, full_check=True)
-    return cast(bytes, graph.SerializeToString())

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from routewright.core.artifact import content_hash
 from routewright.core.contracts import Source
-from routewright.core.types import InputError, Outcomes
-from routewright.data import audit
+from routewright.core.judged import judged
+from routewright.core.types import Battles, InputError, Outcomes, Queries
+from routewright.data import audit, split
 
 log = logging.getLogger("routewright")
 
 
 class Loaded(NamedTuple):
-    """Audited outcomes, the kind of split that is meant, and the data's own labels where it is `given`."""
+    """Audited outcomes, the kind of split that is meant, and the data's own labels where it is `given`.
+
+    battles: where the source gives battles; outcomes then hold the share of them that each model won on a query.
+    """
 
     outcomes: Outcomes
     kind: str
     given: Sequence[str] | None
+    battles: Battles | None = None
 
 
 def load(source: Source, *, kind: str = "random", cv: int | None = None) -> Loaded:
@@ -28,20 +35,17 @@ def load(source: Source, *, kind: str = "random", cv: int | None = None) -> Load
     kind: as data/split.py has it, or auto: given where the data bring a split of their own and no folds are asked for, else random.
     Notes of the audit go to the log. Raises InputError for unusable data, and where a given split is wanted that the source does not have.
     """
-    outcomes = source.load()
-    if not isinstance(outcomes, Outcomes):
-        raise InputError(
-            "this source gives battles", expected="outcomes: a quality for every query and model", found=type(outcomes).__name__
-        )
+    table = source.load()
+    outcomes, battles = judged(table), table if isinstance(table, Battles) else None
     for note in audit.check(outcomes):
         log.info("note: %s", note)
     if kind == "auto" and cv is not None:
         kind = "random"
     if kind not in ("auto", "given"):
-        return Loaded(outcomes, kind, None)
+        return Loaded(outcomes, kind, None, battles)
     given = source.split()
     if kind == "auto":
-        return Loaded(outcomes, "random" if given is None else "given", given)
+        return Loaded(outcomes, "random" if given is None else "given", given, battles)
     if given is None:
         raise InputError(
             "these data have no split of their own",
@@ -49,7 +53,30 @@ def load(source: Source, *, kind: str = "random", cv: int | None = None) -> Load
             found="none",
             mend="Use split.kind=random or split.kind=grouped.",
         )
-    return Loaded(outcomes, kind, given)
+    return Loaded(outcomes, kind, given, battles)
+
+
+class Division(NamedTuple):
+    """How the table is divided: the folds, their kind in words, and what leaks over them."""
+
+    kind: str
+    cuts: list[split.Fold]
+    leakage: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, loaded: Loaded, queries: Queries, shares: Mapping[str, Any], cv: int | None, *, alone: bool, rng: np.random.Generator
+    ) -> Division:
+        """The folds that `shares` (kind, test, calibration) and cv ask for. alone: nothing is learned from this table, so all of it but the
+        calibration rows is judged. Raises InputError as data/split.py does, and for folds of a table that nothing is learned from.
+        """
+        if alone and cv is not None:
+            raise InputError("folds need something to learn from", expected="cv=null with mix.own=0", found=f"cv={cv}")
+        if alone:
+            cuts = split.judged_alone(queries, calibration=float(shares["calibration"]), rng=rng)
+            return cls("other data to learn from", cuts, {})
+        cuts = split.folds(queries, **{**shares, "kind": loaded.kind}, cv=cv, given=loaded.given, rng=rng)
+        return cls(loaded.kind, cuts, audit.leakage(queries, cuts))
 
 
 def provenance(source: Source, outcomes: Outcomes) -> dict[str, Any]:

@@ -77,6 +77,17 @@ def folds(
     return [_with_calibration(units, keys, rows, calibration, rng) for rows in tests]
 
 
+def judged_alone(queries: Queries, *, calibration: float, rng: np.random.Generator) -> list[Fold]:
+    """One fold for a router that learns from other data: `calibration` of the rows, by text, to calibrate on, all others to judge with.
+
+    train is the calibration rows again: what is left to learn from them is what a call costs. Raises InputError for an impossible share.
+    """
+    _check(queries, "random", 1 - calibration, 0.0, None, None)
+    keys = text_keys(queries)
+    held = np.flatnonzero(_drawn(np.bincount(keys), calibration * len(queries), 1, rng)[keys])
+    return [Fold(held, held, np.setdiff1d(np.arange(len(queries)), held))]
+
+
 def _check(queries: Queries, kind: str, test: float, calibration: float, cv: int | None, given: Sequence[str] | None) -> None:
     if kind not in KINDS:
         raise InputError("unknown kind of split", expected="one of " + ", ".join(KINDS), found=repr(kind))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from routewright.core.files import sha256, write_atomic
 from routewright.core.types import Floats
 
 log = logging.getLogger(__name__)
+
+Keep = Callable[[list[str], Floats], None]
 
 
 def kept(path: Path, write: Callable[[BinaryIO], object]) -> Path:
@@ -55,6 +58,43 @@ def cached_rows(folder: Path, texts: Sequence[str], compute: Callable[[list[str]
         write_atomic(index, lambda stream: stream.write(b"".join(names)))
     rows: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
     return rows
+
+
+def cached_parts(folder: Path, texts: Sequence[str], compute: Callable[[list[str], Keep], None]) -> Floats:
+    """As cached_rows, for rows that are dear: compute(missing, keep) hands over keep(some texts, their rows) part by part.
+
+    Each part is a list of its own the moment it comes, so what an interrupted caller has kept, every later one finds. In `folder` one
+    computes at a time: of two lists that share texts, the second finds what the first has paid for.
+    """
+    from filelock import FileLock
+
+    def filled(wanted: list[str]) -> Floats:
+        named = {_key(text): text for text in wanted}
+        with FileLock(folder / "computing.lock"):
+            found = _known(folder, named)  # while we waited, others may have kept some
+
+            def keep(some: list[str], rows: Floats) -> None:
+                names = [_key(text) for text in some]
+                _keep(folder, names, rows)
+                found.update(zip(names, rows, strict=True))
+
+            missing = [text for name, text in named.items() if name not in found]
+            if missing:
+                compute(missing, keep)
+        return np.stack([found[name] for name in named])
+
+    return cached_rows(folder, texts, filled)
+
+
+def _keep(folder: Path, names: Sequence[bytes], rows: Floats) -> None:
+    """A list of these rows, as cached_rows writes it, but the rows last: nobody finds them unsealed, and calls them damaged."""
+    path = folder / f"{hashlib.sha256(b''.join(names)).hexdigest()[:32]}.npy"
+    stream = io.BytesIO()
+    np.save(stream, rows, allow_pickle=False)
+    data = stream.getvalue()
+    write_atomic(path.with_suffix(".keys"), lambda file: file.write(b"".join(names)))
+    write_atomic(_seal(path), lambda file: file.write(sha256(data).encode()))
+    write_atomic(path, lambda file: file.write(data))
 
 
 def _key(text: str) -> bytes:

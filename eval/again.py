@@ -70,9 +70,7 @@ def open_past(path: str, make: Make) -> Past:
     fitted = Fitted(rows, scores.fold, scores.predictions, calibration, router, (), exact=False)
     rivals = {name: Predictions(quality, scores.predictions.cost) for name, quality in scores.rivals.items()}
     kept = ("data", "router", "encoder", "labels", "evaluation", "n_train", "n_calibration", "leakage")
-    knobs = {name: point["knob"] for name, point in metrics["operating_points"].items()}
-    promise = Promise(knobs, metrics["policy"], metrics["weak"], metrics["strong"])
-    return Past(metrics["router"], folder, manifest, promise, outcomes, fitted, rivals, {key: metrics[key] for key in kept})
+    return Past(metrics["router"], folder, manifest, Promise.of(metrics), outcomes, fitted, rivals, {key: metrics[key] for key in kept})
 
 
 def on_other_data(past: Past, source: Any, make: Make) -> Past:

@@ -10,7 +10,7 @@ import numpy as np
 
 from routewright.core import policy as policies
 from routewright.core.types import Bools, Curve, Floats, InputError, Outcomes, Predictions
-from routewright.eval import controls, curves, metrics, points, protocol, stats, verdict
+from routewright.eval import controls, curves, metrics, points, promises, protocol, stats, verdict
 from routewright.eval.crossfit import Fitted
 from routewright.eval.ruler import FEWEST_GROUPS, FRACTIONS, Pair, Ruler, choose_mix, choose_pair
 
@@ -21,12 +21,16 @@ ENOUGH = 30  # rows away from the judged ones; with fewer, the best mix is chose
 
 @dataclass(frozen=True)
 class Judging:
-    """How to judge. policy: threshold, cost_aware or auto (threshold for a pair). clustered: resample groups, not queries."""
+    """How to judge. policy: threshold, cost_aware or auto (threshold for a pair). clustered: resample groups, not queries.
+
+    asked: operating points to choose and to hold to their promise, beside those that every run has.
+    """
 
     policy: str = "auto"
     protocol: str = "exact"
     replicates: int = 1000
     clustered: bool = False
+    asked: promises.Asked = promises.NOTHING
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -89,7 +93,7 @@ def assess(
     out["verdict"] = verdict.judge(name, point["difference"], spread["difference"], beaten, clustered=judging.clustered, n=len(table))
     if not ruler.resampled:
         withheld["verdict.ci"] = f"fewer than {FEWEST_GROUPS} groups to resample: an interval over them would be far too narrow"
-    out["operating_points"] = points.operating_points(fitted, seen, outcomes, usable, ruler, withheld, promise)
+    out["operating_points"] = points.operating_points(fitted, seen, outcomes, usable, ruler, withheld, promise, judging.asked)
     if ruler.by_share:
         out |= _published(predictions, ruler, out | {"withheld": withheld}, judging, reason)
     elif judging.protocol == "routellm":

@@ -13,14 +13,15 @@ import numpy as np
 
 from routewright.core.arrays import column_means
 from routewright.core.contracts import Router, State
-from routewright.core.types import Floats, Outcomes, Predictions, Queries
-from routewright.eval.crossfit import fit_one
+from routewright.core.types import Battles, Floats, Outcomes, Predictions, Queries
+from routewright.eval.crossfit import Learn, own, through
 
 
 class _Control:
     """A router that needs no embedding and no export: the evaluation alone uses it."""
 
     supervision = "outcomes"
+    reads = "embedding"
 
     def _learn_cost(self, train: Outcomes) -> None:
         self.cost_ = column_means(train.cost)
@@ -118,21 +119,29 @@ class ShortFirst(_Control):
 class ShuffledLabels(_Control):
     """The router under test, retrained with every training query wearing another one's outcomes: what is left is leak or luck."""
 
-    def __init__(self, make: Callable[[], Router]) -> None:
-        self.make = make
+    def __init__(self, make: Callable[[], Router], learn: Learn = own) -> None:
+        self.make, self.learn = make, learn
 
     def fit(self, train: Outcomes, valid: Outcomes | None = None, *, rng: np.random.Generator) -> Self:
-        order = rng.permutation(len(train))
-        self.router_ = fit_one(self.make, replace(train, quality=train.quality[order], cost=train.cost[order]), rng)
+        router = self.make()
+        table = self.learn(train, router.supervision)
+        order = rng.permutation(len(table.queries))
+        if isinstance(table, Outcomes):
+            shuffled: Outcomes | Battles = replace(table, quality=table.quality[order], cost=table.cost[order])
+        else:  # the texts change places under the labels, which comes to the same
+            back, queries = np.argsort(order), table.queries
+            embedding = None if queries.embedding is None else queries.embedding[back]
+            shuffled = replace(table, queries=Queries(queries.id, queries.text[back], queries.group[back], embedding))
+        self.router_ = through(router.fit(shuffled, rng=rng), table, train)
         return self
 
     def predict(self, queries: Queries) -> Predictions:
         return self.router_.predict(queries)
 
 
-def fitted(make: Callable[[], Router]) -> dict[str, Callable[[], Router]]:
+def fitted(make: Callable[[], Router], learn: Learn = own) -> dict[str, Callable[[], Router]]:
     """Controls that learn from the training part, by name: each goes through the same folds as the router that `make` builds."""
-    return {"group": GroupMean, "length": Length, "short_first": ShortFirst, "shuffled_labels": lambda: ShuffledLabels(make)}
+    return {"group": GroupMean, "length": Length, "short_first": ShortFirst, "shuffled_labels": lambda: ShuffledLabels(make, learn)}
 
 
 def shuffled_decisions(predictions: Predictions, rng: np.random.Generator) -> Predictions:

@@ -11,9 +11,14 @@ from typing import Protocol
 
 import numpy as np
 
+from routewright.core.arrays import column_means
 from routewright.core.calibrate import Affine
+from routewright.core.columns import Columns
 from routewright.core.contracts import Router
-from routewright.core.types import Ints, Outcomes, Predictions
+from routewright.core.run import evenly
+from routewright.core.types import Battles, Floats, Ints, Outcomes, Predictions, Queries
+
+LEVELLED = 4000  # training queries; the mean of so many scores is known to .003 where they spread by .2
 
 
 class Cut(Protocol):
@@ -43,21 +48,42 @@ class Fitted:
     exact: bool
 
 
-def fit_one(make: Callable[[], Router], train: Outcomes, rng: np.random.Generator) -> Router:
-    """A fresh router fitted on these outcomes, or on their battles where that is its supervision."""
+# what a router of this supervision ("outcomes" or "battles") learns from, given the training part; its pool begins with the judged models
+Learn = Callable[[Outcomes, str], Outcomes | Battles]
+
+
+def own(train: Outcomes, supervision: str) -> Outcomes | Battles:
+    """The training part alone: its outcomes, or their battles with ties kept."""
+    return train.battles() if supervision == "battles" else train
+
+
+def fit_one(make: Callable[[], Router], train: Outcomes, rng: np.random.Generator, learn: Learn = own) -> Router:
+    """A fresh router fitted on what `learn` makes of these outcomes; where that holds further models, seen through the judged ones."""
     router = make()
-    return router.fit(train.battles() if router.supervision == "battles" else train, rng=rng)
+    return through(router.fit(table := learn(train, router.supervision), rng=rng), table, train)
 
 
-def crossfit(make: Callable[[], Router], outcomes: Outcomes, cuts: Sequence[Cut], rng: np.random.Generator) -> Fitted:
+def through(router: Router, table: Outcomes | Battles, train: Outcomes) -> Router:
+    """The router as it is where it learned from the training part alone, else through the judged models' columns and with their costs."""
+    if table.queries is train.queries:
+        return router
+    return Columns(router, [table.pool.index(name) for name in train.pool.name], column_means(train.cost))
+
+
+def crossfit(
+    make: Callable[[], Router], outcomes: Outcomes, cuts: Sequence[Cut], rng: np.random.Generator, learn: Learn = own, refit: bool = True
+) -> Fitted:
     """One fold: fit, calibrate on its calibration rows, score its test rows. Several: pooled out-of-fold scores, levelled, and one more
     router fitted on everything for export.
+
+    learn: what to learn from beside, or in place of, the training part. refit=False: with several folds the one of the first stands for
+    the exported router: for what is judged and never exported.
 
     A pair is calibrated on all pooled scores at once, which cannot reorder it. Of more models the shifts would choose the winner on the
     judged rows, so each fold is calibrated on the others.
     """
     streams = rng.spawn(len(cuts) + 1)
-    routers = [fit_one(make, outcomes.take(cut.train), stream) for cut, stream in zip(cuts, streams, strict=False)]
+    routers = [fit_one(make, outcomes.take(cut.train), stream, learn) for cut, stream in zip(cuts, streams, strict=False)]
     if len(cuts) == 1:
         return _single(routers[0], outcomes, cuts[0])
     rows = np.concatenate([cut.test for cut in cuts])
@@ -67,9 +93,9 @@ def crossfit(make: Callable[[], Router], outcomes: Outcomes, cuts: Sequence[Cut]
     rows, fold = rows[order], fold[order]
     affine = Affine.fit(pooled, outcomes.take(rows))
     calibrated = affine(pooled) if len(outcomes.pool) == 2 else _by_fold(pooled, outcomes.take(rows), fold)
-    final = fit_one(make, outcomes, streams[-1])
+    final = fit_one(make, outcomes, streams[-1], learn) if refit else routers[0]
     # the exported router's own level takes the place of the folds', so that its mean promise is the pooled one
-    level = pooled.quality.mean(axis=0) - final.predict(outcomes.queries).quality.mean(axis=0)
+    level = pooled.quality.mean(axis=0) - _level(final, outcomes.queries)
     exported = Affine(affine.scale, affine.shift + affine.scale * level)
     held_out = tuple((rows[fold != k], calibrated.take(fold != k)) for k in range(len(cuts)))
     return Fitted(rows, fold, calibrated, exported, final, held_out, exact=False)
@@ -84,10 +110,17 @@ def _levelled(routers: Sequence[Router], outcomes: Outcomes, cuts: Sequence[Cut]
     """
     parts = []
     for router, cut in zip(routers, cuts, strict=True):
-        level = router.predict(outcomes.queries.take(cut.train)).quality.mean(axis=0)
+        level = _level(router, outcomes.queries.take(cut.train))
         test = router.predict(outcomes.queries.take(cut.test))
         parts.append(Predictions(test.quality - level, test.cost))
     return Predictions(np.concatenate([part.quality for part in parts]), np.concatenate([part.cost for part in parts]))
+
+
+def _level(router: Router, train: Queries) -> Floats:
+    """(m,) the mean score it gives its training queries; of a router that reads text, on LEVELLED of them, since each is a forward pass."""
+    if router.reads == "text":
+        train = train.take(evenly(len(train), LEVELLED))
+    return np.asarray(router.predict(train).quality.mean(axis=0))
 
 
 def _single(router: Router, outcomes: Outcomes, cut: Cut) -> Fitted:

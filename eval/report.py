@@ -15,7 +15,7 @@ from typing import Any
 
 from routewright.core.types import Curve, InputError
 from routewright.eval import metrics as measures
-from routewright.eval import plots
+from routewright.eval import plots, promises
 from routewright.eval.numerals import DASH, Cell, cell, known, legible, percent, points, quality, share, usd
 from routewright.eval.verdict import HELPS, HURTS, NO_EVIDENCE
 
@@ -343,6 +343,7 @@ def _page(view: View, number: int, *, alone: bool) -> dict[str, Any]:
         "models": _models_table(view),
         "controls": _controls_table(view),
         "operating": _operating_table(view),
+        "promises": promises.report_rows(values),
         "no_operating": _reason(view, "operating_points"),
         "withheld": sorted((key, why) for key, why in withheld.items() if key not in placed),
         "described": _described(view),

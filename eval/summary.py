@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from routewright.core.console import as_text
+from routewright.eval import promises
 
 
 def result_table(name: str, metrics: Mapping[str, Any]) -> str:
@@ -25,7 +26,7 @@ def result_table(name: str, metrics: Mapping[str, Any]) -> str:
     for control, row in metrics["controls"].items():
         if not control.startswith("model:"):
             table.add_row(*_row(control, row))
-    return f"{head}\n{as_text(models, table)}{_footnotes(metrics)}"
+    return f"{head}\n{as_text(models, table, *_asked(metrics))}{_footnotes(metrics)}"
 
 
 def comparison(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
@@ -54,12 +55,32 @@ def _row(name: str, row: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _asked(metrics: Mapping[str, Any]) -> list[Any]:
+    """A table of the operating points that were asked for: what was promised, and what test says; none where none was."""
+    from rich.table import Table
+
+    rows = promises.promised(metrics, asked=True)
+    table = Table()
+    for column in ("asked", "promised", "chosen on", "there", "on test", "95 %", "kept", "quality", "USD / 1k queries"):
+        table.add_column(column, justify="left" if column in ("asked", "chosen on", "kept") else "right")
+    for name, row in rows.items():
+        low, high = row["realised_ci"] or (None, None)
+        ends = "-" if low is None else f"[{percent(low, 100)}, {percent(high, 100)}]"
+        kept = "-" if row["kept"] is None else "yes" if row["kept"] else "no"
+        promised, there, here = (percent(row[key], 100) for key in ("promised", "reachable", "realised"))
+        table.add_row(name, promised, promises.chosen_on(row), there, here, ends, kept, number(row["quality"]), dollars(row["cost"]))
+    return [table] if rows else []
+
+
 def _footnotes(metrics: Mapping[str, Any]) -> str:
     """Reasons for what is withheld (each once), and what the cost rests on."""
     reasons: dict[str, list[str]] = {}
     for key, reason in metrics["withheld"].items():
         reasons.setdefault(reason, []).append(key)
     lines = [f"{', '.join(keys)} withheld: {reason}" for reason, keys in reasons.items()]
+    if promises.promised(metrics, asked=True):
+        lines.append("A share is kept where test differs from it by no more than both samples leave open; a quality where test reaches it.")
+    lines += [f"{name}: {row['note']}." for name, row in promises.promised(metrics, asked=True).items() if row["note"]]
     lines.append(f"Costs are {metrics['usage']}; 'against fixed mix' is in quality points at equal cost.")
     return "\n".join(lines)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from routewright.core.contracts import Router
 from routewright.core.types import Outcomes, Predictions
 from routewright.eval import controls
 from routewright.eval.assess import Assessment, Judging, assess
-from routewright.eval.crossfit import Cut, Fitted, crossfit
+from routewright.eval.crossfit import Cut, Fitted, Learn, crossfit, own
 
 
 class Trial(NamedTuple):
@@ -23,14 +23,22 @@ class Trial(NamedTuple):
     rivals: dict[str, Predictions]
 
 
-def fit_rivals(make: Callable[[], Router], outcomes: Outcomes, cuts: Sequence[Cut], rng: np.random.Generator) -> dict[str, Predictions]:
-    """Every fitted control's predictions, through the same folds. A control that has nothing to say (one group) is left out."""
-    makers = controls.fitted(make)
-    if len(set(outcomes.queries.group)) < 2:
-        del makers["group"]
-    streams = rng.spawn(len(makers))
+def fit_rivals(
+    make: Callable[[], Router],
+    outcomes: Outcomes,
+    cuts: Sequence[Cut],
+    rng: np.random.Generator,
+    learn: Learn = own,
+    without: Collection[str] = (),
+) -> dict[str, Predictions]:
+    """Every fitted control's predictions, through the same folds. One that has nothing to say (one group), or is in `without`, is missing."""
+    makers = controls.fitted(make, learn)
+    streams = dict(zip(makers, rng.spawn(len(makers)), strict=True))
+    skipped = {*without, *(["group"] if len(set(outcomes.queries.group)) < 2 else [])}
     return {
-        name: crossfit(maker, outcomes, cuts, stream).predictions for (name, maker), stream in zip(makers.items(), streams, strict=True)
+        name: crossfit(maker, outcomes, cuts, streams[name], refit=False).predictions
+        for name, maker in makers.items()
+        if name not in skipped
     }
 
 
@@ -43,13 +51,21 @@ def try_router(
     *,
     fit: np.random.Generator,
     judge: np.random.Generator,
+    learn: Learn = own,
+    without: Collection[str] = (),
 ) -> Trial:
-    """Fits and judges one router. fit draws for the routers, judge for the bootstrap and the shuffles."""
-    fitted = crossfit(make, outcomes, cuts, fit)
-    rivals = fit_rivals(make, outcomes, cuts, judge)
+    """Fits and judges one router. fit draws for the routers, judge for the bootstrap and the shuffles.
+
+    learn: what the router learns from, given the training part. without: controls that are not to be retrained (shuffled_labels, of a
+    router that trains for an hour): they are withheld, with that reason.
+    """
+    fitted = crossfit(make, outcomes, cuts, fit, learn)
+    rivals = fit_rivals(make, outcomes, cuts, judge, learn, without)
     judged = assess(name, fitted, outcomes, judging, judge, rivals)
     if "group" not in rivals:
         judged.metrics["withheld"]["controls.group"] = "all queries are of one group"
+    for control in without:
+        judged.metrics["withheld"][f"controls.{control}"] = f"not retrained, since {control}=false asks for that"
     return Trial(fitted, judged, rivals)
 
 

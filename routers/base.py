@@ -28,6 +28,7 @@ class Base:
     """
 
     supervision = "outcomes"
+    reads = "embedding"  # or "text": then queries need no embedding and the graph starts at tokens
     learned: tuple[str, ...] = ()  # names of the arrays that _learn sets
     GRAPH = ""  # nodes from `embedding` to `quality` in ONNX's textual syntax; learned arrays go by their names
     cost_: Floats
@@ -43,7 +44,8 @@ class Base:
             table = train.battles()
         self._check(table)
         self._learn(table, rng)
-        self.width_ = np.array([table.queries.vectors().shape[1]], dtype=np.int64)
+        if self.reads == "embedding":
+            self.width_ = np.array([table.queries.vectors().shape[1]], dtype=np.int64)
         self.cost_ = mean_cost(train)
         return self
 
@@ -60,10 +62,11 @@ class Base:
             raise InputError("a router needs two models to choose from", expected="at least 2 models", found=f"{len(table.pool)}")
         if not len(table):
             raise InputError("a router cannot learn from nothing", expected=f"at least one row of {expected.__name__}", found="0 rows")
-        vectors = table.queries.vectors()
-        if not np.isfinite(vectors).all():
-            row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
-            raise InputError("an embedding is not finite", where=f"row {row}", expected="finite numbers", found=str(vectors[row]))
+        if self.reads == "embedding":
+            vectors = table.queries.vectors()
+            if not np.isfinite(vectors).all():
+                row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+                raise InputError("an embedding is not finite", where=f"row {row}", expected="finite numbers", found=str(vectors[row]))
         if isinstance(table, Outcomes):
             seen = (~np.isnan(table.quality)).sum(axis=0)
         else:
@@ -123,7 +126,7 @@ class Base:
         return head(self._graph(), {**self._tables(), "width_": self.width_})
 
     def _names(self) -> tuple[str, ...]:
-        return (*self.learned, "cost_", "width_")
+        return (*self.learned, "cost_", *(("width_",) if self.reads == "embedding" else ()))
 
     def _require_fitted(self) -> None:
         missing = [name for name in self._names() if not hasattr(self, name)]

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from routewright.core.files import sha256
@@ -41,6 +41,9 @@ class OpenAIBackend:
     time to the first token. connections: most at once, None for as many as are asked for. connect_s: seconds to connect; timeout_s: seconds
     without a byte (the engine limits the whole). answer_bytes: a longer body is cut off while it is read, and the call is refused.
     """
+
+    path: ClassVar[str] = "/chat/completions"
+    group: ClassVar[str] = "backend"  # where errors say that a setting stands
 
     base_url: str | None = None
     api_key_env: str | None = "OPENAI_API_KEY"
@@ -74,10 +77,10 @@ class OpenAIBackend:
         given = self.base_url or os.environ.get("OPENAI_BASE_URL") or PUBLIC_URL
         parts = urlsplit(given)
         if parts.scheme not in PORTS or not parts.hostname:
-            raise InputError("backend.base_url is no URL", expected="http(s)://host[:port]/path", found=redact(given))
+            raise InputError(f"{self.group}.base_url is no URL", expected="http(s)://host[:port]/path", found=redact(given))
         if parts.username or parts.password or parts.query:
             mend = "Name the variable that holds a key in api_key_env or headers_env."
-            raise InputError("backend.base_url holds more than an address", found=redact(given.partition("?")[0]), mend=mend)
+            raise InputError(f"{self.group}.base_url holds more than an address", found=redact(given.partition("?")[0]), mend=mend)
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         port = f":{parts.port}" if parts.port and parts.port != PORTS[parts.scheme] else ""
         return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
@@ -170,7 +173,7 @@ class OpenAIBackend:
         try:
             # the plain post: `create` would walk the parameters' types and the answer's for longer than all the rest takes
             response = await client.post(
-                "/chat/completions",
+                self.path,
                 cast_to=httpx.Response,
                 body=self.parameters(request),
                 options={"headers": headers},
@@ -213,7 +216,7 @@ class OpenAIBackend:
         async for part in response.aiter_bytes():
             size += len(part)
             if size > self.answer_bytes:
-                text = f"the body is longer than backend.answer_bytes={self.answer_bytes}"
+                text = f"the body is longer than {self.group}.answer_bytes={self.answer_bytes}"
                 raise CallError("oversize", text, retry=False, billed="unknown")
             yield part
 
@@ -223,9 +226,9 @@ class OpenAIBackend:
         if status in (401, 403):
             text += f" (is the key in ${self.api_key_env} the one for {self.url}?)"
         elif 300 <= status < 400:
-            text += f" (redirects are not followed: name the new address of {self.url} in backend.base_url)"
+            text += f" (redirects are not followed: name the new address of {self.url} in {self.group}.base_url)"
         elif status == 404:
-            text += f" (asked at {self.url}/chat/completions: are backend.base_url and the model's name right?)"
+            text += f" (asked at {self.url}{self.path}: are {self.group}.base_url and the model's name right?)"
         return status_error(status, text, body, error.response.headers)
 
 

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from routewright.core.files import json_bytes, sha256
+from routewright.core.hub import hub_folder
 from routewright.core.types import InputError
 from routewright.data.calls import CallError, Reply, Request
-from routewright.data.hub import hub_folder
 from routewright.data.pocket import MODELS, model_path
 
 log = logging.getLogger(__name__)

@@ -1,32 +1,35 @@
-"""The user's own table, CSV, JSONL or Parquet, long (a row for each query and model) or wide (a row for each query), as Outcomes."""
+"""The user's own table, CSV, JSONL or Parquet: long (a row for each query and model) or wide (for each query) as Outcomes, or Battles."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routewright.core.files import sha256
 from routewright.core.prices import PriceBook
-from routewright.core.types import Floats, InputError, Ints, Outcomes, Pool, Queries, Strings
-from routewright.data.battles import read_battles, win_shares
-from routewright.data.cells import Cells, Problems, distinct, file_format, missing, numbers, once, read_cells, same, shown, texts
+from routewright.core.types import Battles, Floats, InputError, Ints, Outcomes
+from routewright.data import arena
+from routewright.data.battles import read_battles
+from routewright.data.cells import Cells, Problems, distinct, file_format, numbers, once, read_cells, same, shown, texts
+from routewright.data.grid import NUMERIC, TOKENS, Grid, answers, chosen, objects, only_one, spread
+from routewright.data.grid import hash_id as hash_id
 from routewright.data.split import SIDES
 from routewright.data.tables import read_outcomes, read_split
 
-TOKENS = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
-NUMERIC = ("quality", "cost", "latency", *TOKENS)
 # what people call these columns, to be proposed when one is missing
 OTHER_NAMES = {
     "query": ("prompt", "question", "input", "text", "instruction"),
+    "model_a": ("left", "first_model"),
+    "model_b": ("right", "second_model"),
     "model": ("model_name", "llm", "engine", "deployment"),
     "quality": ("score", "correct", "is_correct", "accuracy", "grade", "label", "reward", "performance"),
 }
+LAYOUTS = ("auto", "long", "wide", "battles")
 MENDS = {
     "quality": "Rescale the grades to [0, 1], for example divide percentages by 100; true and false count as 1 and 0.",
     "cost": "Give USD for the call, without a currency sign.",
@@ -34,36 +37,17 @@ MENDS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """A table once its layout no longer matters: n queries, m models, numeric {kind: (n, m)} and the answers (n, m) or None.
-
-    at: (rows,) the query of each row of the file.
-    """
-
-    id: list[str]
-    text: list[str]
-    group: list[str]
-    models: list[str]
-    numeric: dict[str, Floats]
-    answer: Strings | None
-    at: Ints
-
-
-def hash_id(text: str) -> str:
-    """An id that stays the same for the same text: q- and 12 hex digits of its sha256."""
-    return f"q-{sha256(text.encode())[:12]}"
-
-
 @dataclass(eq=False)
 class Table:
-    """The source `table`. load() gives Outcomes, or one InputError that names file, line, column, expected, found and the mend.
+    """The source `table`. load() gives Outcomes or Battles, or one InputError that names file, line, column, expected, found and the mend.
 
     path: CSV, TSV, JSONL, Parquet, or a file of write_outcomes or write_battles, told apart by suffix and content unless format says csv,
-    jsonl, parquet, outcomes or battles. Of battles, quality is the share of them that a model won, and the cost is not known.
-    layout: long if both columns `model` and `quality` exist, else wide, where a model `m` has the column `quality:m` (or `m` alone if no
-    column of the file starts with `quality:`) and, if known, `cost:m`, `answer:m`, `latency:m`, `output_tokens:m` and so on.
-    query ... reasoning_tokens: the columns' names in this file; in the wide layout, the part before the colon.
+    jsonl, parquet, outcomes or battles.
+    layout: battles if `model_a`, `model_b` and `winner` (or a one-hot `winner_...`) exist, long if `model` and `quality` do, else wide,
+    where a model `m` has the column `quality:m` (or `m` alone if no column of the file starts with `quality:`) and, if known, `cost:m`,
+    `answer:m`, `latency:m`, `output_tokens:m` and so on.
+    query ... weight: the columns' names in this file; in the wide layout, the part before the colon.
+    ties (keep or drop) and bothbad (tie or drop): what to do with battles that nobody won, and with those that both lost.
     split_column: holds train, calibration or test, for split.kind=given and auto; not looked at otherwise.
     prices: a price book; used where the file has token counts and no cost. models: which to keep, in this order (None: all, as they come).
     labels, licence, citation: how the grades were made and whose the data are, for the manifest.
@@ -86,6 +70,12 @@ class Table:
     cached_input_tokens: str = "cached_input_tokens"
     output_tokens: str = "output_tokens"
     reasoning_tokens: str = "reasoning_tokens"
+    model_a: str = "model_a"
+    model_b: str = "model_b"
+    winner: str = "winner"
+    weight: str = "weight"
+    ties: str = "keep"
+    bothbad: str = "tie"
     prices: PriceBook | None = None
     labels: str = "as given"
     licence: str = "the owner's own"
@@ -96,32 +86,32 @@ class Table:
     splits_: tuple[Cells, Ints] | Path | None = field(default=None, init=False, repr=False)
     about_: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
-    def load(self) -> Outcomes:
-        """The table as Outcomes; raises InputError as the class says."""
+    def load(self) -> Outcomes | Battles:
+        """The table as Outcomes or Battles; raises InputError as the class says."""
         path = Path(self.path).expanduser()
         kind = file_format(path, self.format)
         if kind in ("outcomes", "battles"):
             return self._written(path, kind)
         cells = read_cells(path, kind, self.delimiter)
         layout = self._layout(cells)
-        used: set[str] = set()
-        grid = self._long(cells, used) if layout == "long" else self._wide(cells, used)
-        if len(grid.models) < 2:
-            raise InputError(
-                "the table has only one model",
-                where=str(path),
-                expected="at least two models: a router needs two to choose from",
-                found=", ".join(grid.models),
-                mend="Add the answers of another model to the same queries.",
-            )
-        outcomes = self._outcomes(path, grid)
         self.splits_ = None
+        found: dict[str, Any] = {"format": kind, "layout": layout, "rows": len(cells)}
+        made: Outcomes | Battles
+        if layout == "battles":
+            fights = arena.read(cells, self._columns(), ties=self.ties, bothbad=self.bothbad, models=self.models)
+            made, at, used = fights.battles, fights.battles.query, fights.used | {self.split_column}
+            cells, found = arena.with_columns(cells, {}, fights.rows), found | fights.counts
+        else:
+            used = set()
+            grid = self._long(cells, used) if layout == "long" else self._wide(cells, used)
+            if len(grid.models) < 2:
+                only_one(path, grid.models)
+            made, at = grid.outcomes(path, self.prices, allow_zero_cost=self.allow_zero_cost), grid.at
         if self.split_column in cells.names:  # the one column that may still be asked for; the others are let go
             labels = cells.column(self.split_column)
-            self.splits_ = Cells(cells.path, cells.unit, cells.line, [self.split_column], lambda _: labels), grid.at
-        ignored = [name for name in cells.names if name not in used]
-        self._describe(path, outcomes, {"format": kind, "layout": layout, "rows": len(cells), "ignored_columns": ignored})
-        return outcomes
+            self.splits_ = Cells(cells.path, cells.unit, cells.line, [self.split_column], lambda _: labels), at
+        self._describe(path, made, found | {"ignored_columns": [name for name in cells.names if name not in used]})
+        return made
 
     def split(self) -> list[str] | None:
         """train, calibration or test for each query, from `split_column`; None without one. Raises InputError for other labels."""
@@ -155,25 +145,30 @@ class Table:
             self.load()
         return dict(self.about_)
 
-    def _written(self, path: Path, kind: str) -> Outcomes:
+    def _written(self, path: Path, kind: str) -> Outcomes | Battles:
         """A file of outcomes or of battles."""
         found: dict[str, Any] = {"format": kind}
+        made: Outcomes | Battles
         if kind == "outcomes":
-            whole, self.splits_ = read_outcomes(path), path
+            made, self.splits_ = read_outcomes(path), path
+            found["rows"] = len(made)
+            if self.models is not None:
+                made = made.models(chosen(made.pool.name, self.models, path))
         else:
-            fought = read_battles(path)
-            quality = win_shares(fought)
-            whole = Outcomes(fought.queries, fought.pool, quality, np.full(quality.shape, np.nan))
-            self.splits_ = None
-            found |= {"battles": len(fought), "quality": "the share of its battles on a query that a model won"}
-        outcomes = whole if self.models is None else whole.models(_chosen(whole.pool.name, self.models, path))
-        self._describe(path, outcomes, {**found, "rows": len(whole)})
-        return outcomes
+            made, self.splits_ = read_battles(path), None
+            found["rows"] = len(made)
+            keep = arena.kept(made.outcome, self.ties)
+            if self.models is not None or not keep.all():
+                made, _ = arena.select(made, keep, self.models, path)
+            found |= {"battles": len(made), "ties": int((made.outcome == 0.5).sum()), "repeated": arena.repeated(made)}
+        self._describe(path, made, found)
+        return made
 
-    def _describe(self, path: Path, outcomes: Outcomes, found: Mapping[str, Any]) -> None:
+    def _describe(self, path: Path, made: Outcomes | Battles, found: Mapping[str, Any]) -> None:
         digest = sha256(path)
-        # a cost that stands in the file came from no price book, and a file of outcomes brings prices of its own
-        book = self.prices if found["format"] not in ("outcomes", "battles") and np.isfinite(outcomes.pool.usd_input).any() else None
+        # a cost that stands in the file came from no price book, and a file of ours brings prices of its own
+        priced = found["format"] not in ("outcomes", "battles") and isinstance(made, Outcomes) and np.isfinite(made.pool.usd_input).any()
+        book = self.prices if priced else None
         self.about_ = {
             "name": "table",
             "licence": self.licence,
@@ -181,21 +176,28 @@ class Table:
             "revision": digest[:12],
             "files": {path.name: digest},
             "labels": self.labels,
-            "usage": outcomes.usage,
+            "usage": made.usage if isinstance(made, Outcomes) else "none",
             "prices": None if book is None else {"date": book.date, "source": book.source},
-            "queries": len(outcomes),
-            "models": list(outcomes.pool.name),
-            "missing_quality": int(np.isnan(outcomes.quality).sum()),
-            "missing_cost": int(np.isnan(outcomes.cost).sum()),
+            "queries": len(made.queries),
+            "models": list(made.pool.name),
             **found,
         }
+        if isinstance(made, Outcomes):
+            self.about_["missing_quality"] = int(np.isnan(made.quality).sum())
+            self.about_["missing_cost"] = int(np.isnan(made.cost).sum())
 
     def _layout(self, cells: Cells) -> str:
-        """long or wide, with the columns it cannot do without checked."""
-        if self.layout not in ("auto", "long", "wide"):
-            raise InputError("unknown layout", expected="auto, long or wide", found=repr(self.layout), mend="Say data.layout=auto.")
+        """long, wide or battles, with the columns it cannot do without checked."""
+        if self.layout not in LAYOUTS:
+            wanted = ", ".join(LAYOUTS)
+            raise InputError("unknown layout", expected=f"one of {wanted}", found=repr(self.layout), mend="Say data.layout=auto.")
         if self.query not in cells.names:
             self._missing(cells, "query")
+        if self.layout == "battles" or (self.layout == "auto" and arena.is_arena(cells.names, self._columns())):
+            for role in ("model_a", "model_b"):
+                if getattr(self, role) not in cells.names:
+                    self._missing(cells, role)
+            return "battles"
         there = [role for role in ("model", "quality") if getattr(self, role) in cells.names]
         if self.layout == "wide" or (self.layout == "auto" and not there):
             return "wide"
@@ -204,6 +206,9 @@ class Table:
                 self._missing(cells, role)
         return "long"
 
+    def _columns(self) -> arena.Columns:
+        return arena.Columns(self.query, self.model_a, self.model_b, self.winner, self.weight, self.id, self.group)
+
     def _missing(self, cells: Cells, role: str) -> NoReturn:
         name = getattr(self, role)
         lower = {column.lower(): column for column in cells.names}
@@ -211,7 +216,7 @@ class Table:
         mend = f"Rename a column, or say which one it is: data.{role}={lower[near[0]] if near else 'NAME'}."
         if len(cells.names) == 1 and any(mark in cells.names[0] for mark in ";\t|"):
             mend = "The header holds another separator: say data.delimiter=';' (or the one it is)."
-        elif role != "query":
+        elif role in ("model", "quality"):
             mend += " For a row a query and a column a model say data.layout=wide."
         raise InputError(
             f"there is no column {name!r}",
@@ -245,7 +250,7 @@ class Table:
         values = {kind: self._numbers(cells, kind, column, problems) for kind, column in columns.items()}
         problems.check()
         used |= {self.model, *columns.values()}
-        models = _chosen(names, self.models, cells.path)
+        models = chosen(names, self.models, cells.path)
         column_of = {name: j for j, name in enumerate(models)}
         keys = text if ids is None else ids
         row_of = {key: i for i, key in enumerate(dict.fromkeys(keys))}
@@ -258,11 +263,11 @@ class Table:
         once(problems, at, which, values["quality"], names, self.model)
         problems.check()
         shape = len(first), len(models)
-        numeric = {kind: _spread(value, at, which, shape, np.nan) for kind, value in values.items()}
+        numeric = {kind: spread(value, at, which, shape, np.nan) for kind, value in values.items()}
         answer = None
         if self.answer in cells.names:
             used.add(self.answer)
-            answer = _spread(_objects(_answers(cells, self.answer)), at, which, shape, None)
+            answer = spread(objects(answers(cells, self.answer)), at, which, shape, None)
         names_of = ids or [hash_id(value) for value in text]
         return Grid([names_of[i] for i in first], [text[i] for i in first], [group[i] for i in first], models, numeric, answer, at)
 
@@ -272,7 +277,7 @@ class Table:
         prefixed = [name.removeprefix(f"{self.quality}:") for name in cells.names if name.startswith(f"{self.quality}:")]
         # a model asked for may stand in a column of its bare name although others are called quality:<model>
         there = [*prefixed, *(name for name in self.models or () if name in cells.names)] if prefixed else self._bare(cells)
-        models = _chosen(there, self.models, cells.path)
+        models = chosen(there, self.models, cells.path)
         self._without_quality(cells, models)
         numeric: dict[str, Floats] = {}
         answer = None
@@ -286,7 +291,7 @@ class Table:
                 used.add(column)
                 if kind == "answer":
                     answer = np.full((len(cells), len(models)), None, dtype=object) if answer is None else answer
-                    answer[:, j] = _answers(cells, column)
+                    answer[:, j] = answers(cells, column)
                 else:
                     matrix = numeric.setdefault(kind, np.full((len(cells), len(models)), np.nan))
                     matrix[:, j] = self._numbers(cells, kind, column, problems)
@@ -317,74 +322,3 @@ class Table:
                         found=repr(name.removeprefix(prefix)),
                         mend=f"Add the column {self.quality}:{name.removeprefix(prefix)}, or say data.models=[...] to leave it out.",
                     )
-
-    def _outcomes(self, path: Path, grid: Grid) -> Outcomes:
-        n, m = len(grid.text), len(grid.models)
-        tokens = {kind.removesuffix("_tokens"): grid.numeric[kind] for kind in TOKENS if kind in grid.numeric}
-        cost = grid.numeric.get("cost", np.full((n, m), np.nan))
-        pool, measured = Pool(tuple(grid.models)), np.isfinite(cost).any() or bool(tokens)
-        if tokens and self.prices is not None and not np.isfinite(cost).any():
-            pool = self.prices.pool(grid.models)
-            cost = self.prices.cost(pool, tokens, usage="measured")
-        elif not self.allow_zero_cost:
-            _not_free(path, grid.models, cost)
-        queries = Queries(_objects(grid.id), _objects(grid.text), _objects(grid.group))
-        return Outcomes(
-            queries,
-            pool,
-            grid.numeric["quality"],
-            cost,
-            tokens=tokens,
-            usage="measured" if measured else "none",
-            latency=grid.numeric.get("latency"),
-            answer=grid.answer,
-        )
-
-
-def _spread(values: NDArray[Any], at: Ints, which: Ints, shape: tuple[int, int], empty: float | None) -> NDArray[Any]:
-    """(n, m) from one value a row of the file: row i goes to query at[i] and model which[i], or nowhere if that is -1."""
-    made, kept = np.full(shape, empty, dtype=values.dtype), which >= 0
-    made[at[kept], which[kept]] = values[kept]
-    return made
-
-
-def _objects(values: Sequence[str | None]) -> Strings:
-    made = np.empty(len(values), dtype=object)
-    made[:] = values
-    return made
-
-
-def _answers(cells: Cells, column: str) -> list[str | None]:
-    return [None if missing(cell) else str(cell) for cell in cells.column(column)]
-
-
-def _chosen(there: Iterable[str], wanted: Sequence[str] | None, path: Path) -> list[str]:
-    """The models to keep, in order of first appearance or as wanted."""
-    models = list(dict.fromkeys(there))
-    if wanted is None:
-        return models
-    for name in wanted:
-        if name not in models:
-            near = difflib.get_close_matches(name, models, 1)
-            raise InputError(
-                f"there is no model {name!r}",
-                where=str(path),
-                expected="one of " + ", ".join(models[:20]),
-                found=f"models=[{', '.join(wanted)}]",
-                mend=f"Did you mean {near[0]!r}?" if near else "Correct data.models.",
-            )
-    return list(wanted)
-
-
-def _not_free(path: Path, models: Sequence[str], cost: Floats) -> None:
-    """Refuses a model whose every recorded cost is zero: more often usage that was never recorded than a free model."""
-    for j, name in enumerate(models):
-        known = cost[~np.isnan(cost[:, j]), j]
-        if len(known) >= 20 and not known.any():
-            raise InputError(
-                f"every cost of model {name!r} is zero",
-                where=str(path),
-                expected="USD for each call",
-                found=f"{len(known)} rows of 0",
-                mend="Give what the calls cost, or leave the cost empty; if the model is really free, say data.allow_zero_cost=true.",
-            )

@@ -1,10 +1,14 @@
-"""The contract suite of sources: every configs/data/*.yaml is pinned, says whose its data are, and loads to audited outcomes."""
+"""The contract suite of sources: every configs/data/*.yaml is pinned, says whose its data are, and loads to audited outcomes or battles.
+
+A source on the Hugging Face hub is read from a small local copy of the same schema (tests/hub_data.py) by the same code.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
+import tempfile
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +24,11 @@ from omegaconf import DictConfig, OmegaConf
 from routewright.core.artifact import content_hash
 from routewright.core.contracts import Source
 from routewright.core.files import json_bytes, sha256
-from routewright.core.types import InputError, Outcomes
+from routewright.core.judged import judged
+from routewright.core.types import Battles, InputError, Outcomes
 from routewright.data import audit
 from routewright.data.load import load, provenance
+from tests.hub_data import write
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs" / "data").glob("*.yaml"))
@@ -54,6 +60,19 @@ def pinned(name: str) -> list[tuple[str, str, str, str]]:
 FETCHED = [name for name in NAMES if pinned(name)]
 # the user's own file; what is neither fetched nor theirs comes with the repository. A value that is still ??? is not `in` a DictConfig
 OWN = [name for name in NAMES if "path" in set(read(name))]
+HUB = [name for name in NAMES if "dataset" in set(read(name))]
+# what is not known of every query, and why
+UNCOSTED = {
+    "embedllm": "upstream has grades alone",
+    "evouna_nq": "some systems of 2023 had no price",
+}
+SPARSE = {"embedllm": "a model was asked some questions only", "lmsys_arena_55k": "a battle is between two of many models"}
+
+
+@cache
+def local_copy(name: str) -> Path:
+    """A small data set of the hub source's schema."""
+    return write(name, Path(tempfile.mkdtemp(prefix=f"{name}-")))
 
 
 def longer_table(folder: Path) -> Path:
@@ -71,18 +90,26 @@ def longer_table(folder: Path) -> Path:
 def source(name: str, *overrides: str) -> Source:
     """As train.py makes it."""
     GlobalHydra.instance().clear()
-    path = [f"data.path={EXAMPLE}"] if name in OWN else []
+    path = [f"data.path={EXAMPLE}"] if name in OWN else [f"data.dataset={local_copy(name)}"] if name in HUB else []
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         made: Source = instantiate(compose("train", [f"data={name}", *path, *overrides]).data)
     return made
 
 
 @cache
-def loaded(name: str) -> tuple[Source, Outcomes]:
+def whole(name: str) -> tuple[Source, Outcomes | Battles]:
+    """The source and what it loads."""
     made = source(name)
-    outcomes = made.load()
-    assert isinstance(outcomes, Outcomes)
-    return made, outcomes
+    table = made.load()
+    assert isinstance(table, Outcomes | Battles)
+    return made, table
+
+
+@cache
+def loaded(name: str) -> tuple[Source, Outcomes]:
+    """The source and the table that is judged; of battles, the shares that were won."""
+    made, table = whole(name)
+    return made, judged(table)
 
 
 @pytest.fixture(params=NAMES)
@@ -107,10 +134,11 @@ def test_the_config_says_what_it_is_and_whose(each: str) -> None:
         assert config["name"] == each
 
 
-def test_some_sources_are_fetched_and_one_is_the_users_own() -> None:
+def test_sources_are_fetched_from_the_hub_the_users_own_or_committed() -> None:
     assert len(FETCHED) >= 3
     assert OWN == ["table"]
-    assert "pocket" in set(NAMES) - set(FETCHED) - set(OWN), "one needs neither a network nor a file"
+    assert len(HUB) >= 5
+    assert "pocket" in set(NAMES) - set(FETCHED) - set(OWN) - set(HUB), "one needs neither a network nor a file"
 
 
 @pytest.mark.parametrize("each", FETCHED)
@@ -132,16 +160,23 @@ def test_the_pins_are_those_of_the_mirror(each: str, mirror: Path) -> None:
         assert listed.get((repo, commit, path)) == digest, path
 
 
-def test_it_is_a_source_that_makes_outcomes(name: str) -> None:
-    made, outcomes = loaded(name)
+def test_it_is_a_source_that_makes_outcomes_or_battles(name: str) -> None:
+    made, table = whole(name)
+    outcomes = loaded(name)[1]
     assert isinstance(made, Source)
     assert len(outcomes) > 2
     assert len(outcomes.pool) >= 2
     assert len(set(outcomes.queries.id)) == len(outcomes)
     assert all(text.strip() for text in outcomes.queries.text)
     assert np.isfinite(outcomes.quality).any(axis=0).all(), "every model was graded somewhere"
-    if name not in OWN:
-        assert outcomes.observed().all()
+    if isinstance(table, Battles):
+        assert table.cost is None
+        assert set(np.unique(table.outcome)) <= {0.0, 0.5, 1.0}
+        assert len(np.unique(table.outcome)) > 1, "somebody wins"
+    if name in OWN:
+        return
+    assert outcomes.observed().all() or name in SPARSE
+    if isinstance(table, Outcomes) and name not in UNCOSTED:
         assert np.isfinite(outcomes.cost).all()
         assert (outcomes.cost > 0).all()
         assert np.ptp(outcomes.cost, axis=0).min() > 0, "cost follows usage"
@@ -167,7 +202,7 @@ def test_its_own_split_has_a_side_for_every_query(name: str, tmp_path: Path) -> 
         assert load(made, kind="auto").kind == "given"
     else:
         longer = longer_table(tmp_path)
-        kept = SimpleNamespace(load=lambda: outcomes, split=made.split) if name in FETCHED else source(name, f"data.path={longer}")
+        kept = source(name, f"data.path={longer}") if name in OWN else SimpleNamespace(load=lambda: outcomes, split=made.split)
         with pytest.raises(InputError, match="no split of their own"):
             load(kept, kind="given")
         assert load(kept, kind="auto").kind == "random"
@@ -185,22 +220,21 @@ def test_provenance_is_plain_and_complete(name: str) -> None:
     assert told["files"]
     for path, digest in told["files"].items():
         assert re.fullmatch(r"[0-9a-f]{64}", digest), path
-    if name not in OWN:
+    if name not in {*OWN, *UNCOSTED} and isinstance(whole(name)[1], Outcomes):
         assert told["prices"]["date"]
     if name in FETCHED:
         assert {digest for *_, digest in pinned(name)} >= set(told["files"].values())
     if name in OWN:
         assert told["files"] == {EXAMPLE.name: sha256(EXAMPLE)}
-    whole = provenance(made, outcomes)["data"]
-    assert whole["queries"] == len(outcomes)
-    assert whole["content_sha256"] == content_hash(outcomes)
-    assert json_bytes(whole)
+    about = provenance(made, outcomes)["data"]
+    assert about["queries"] == len(outcomes)
+    assert about["content_sha256"] == content_hash(outcomes)
+    assert json_bytes(about)
 
 
 def test_loaded_again_it_is_the_same_table(name: str) -> None:
     _, first = loaded(name)
-    second = source(name).load()
-    assert isinstance(second, Outcomes)
+    second = judged(source(name).load())
     assert content_hash(second) == content_hash(first)
     assert second.queries.id.tolist() == first.queries.id.tolist()
 

@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from routewright.core.contracts import Source
-from routewright.core.files import sha256
-from routewright.core.prices import PriceBook
 from routewright.core.types import Battles, InputError, Outcomes, Pool, Queries
 from routewright.data.battles import battles, is_battles, read_battles, read_battles_metadata, verdicts, win_shares, write_battles
 from routewright.data.cells import file_format
@@ -139,34 +136,6 @@ def test_a_lost_column_is_told(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(path).drop_columns(["winner"]), path)
     with pytest.raises(InputError, match="there is no column 'winner'"):
         read_battles(path)
-
-
-# ---- as a source
-
-
-def test_battles_are_a_source_of_outcomes(tmp_path: Path) -> None:
-    path = write_battles(tmp_path / "b.parquet", FOUGHT)
-    for stated in ("auto", "battles", "parquet"):
-        source = Table(str(path), format=stated, prices=PriceBook(date="2026-01-01", source="s", models={}))
-        assert isinstance(source, Source)
-        outcomes = source.load()
-        assert outcomes.pool.name == ("small", "large", "idle")
-        assert outcomes.queries.text.tolist() == QUERIES.text.tolist()
-        np.testing.assert_allclose(outcomes.quality, [[0.4, 0.6, np.nan], [np.nan] * 3, [0, 1, np.nan]], rtol=1e-6)
-        assert np.isnan(outcomes.cost).all()
-        assert outcomes.usage == "none"
-        assert source.split() is None
-        about = source.provenance()
-        assert about["quality"] == "the share of its battles on a query that a model won"
-        assert (about["format"], about["battles"], about["rows"], about["prices"]) == ("battles", 3, 3, None)
-        assert about["files"] == {"b.parquet": sha256(path)}
-    two = Table(str(path), models=["large", "small"]).load()
-    assert two.pool.name == ("large", "small")
-    np.testing.assert_allclose(two.quality[0], [0.6, 0.4], rtol=1e-6)
-    with pytest.raises(InputError, match="there is no model 'huge'"):
-        Table(str(path), models=["huge"]).load()
-    with pytest.raises(InputError, match="csv, jsonl, parquet, outcomes or battles"):
-        Table(str(path), format="arena").load()
 
 
 # ---- the split of outcomes

@@ -19,6 +19,8 @@ from tests.conftest import make_outcomes
 class Spy:
     """Scores by the first coordinate of the embedding, and remembers whom it was fitted on, whom it has scored and its draw."""
 
+    reads = "embedding"
+
     def __init__(self, supervision: str = "outcomes", lean: float = 0.0) -> None:
         self.supervision, self.lean = supervision, lean
 
