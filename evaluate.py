@@ -2,9 +2,10 @@
 
 python evaluate.py runs=[outputs/a,outputs/b]
 python evaluate.py runs=[outputs/a] data=routellm_mtbench
+python evaluate.py runs=[outputs/a] data=zeroeval_gsm 'pairs=[[gpt-3.5-turbo-0125,gpt-4o-2024-08-06]]'
 """
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from routewright.core import run
 from routewright.core.files import plain
@@ -19,33 +20,37 @@ if __name__ != "__main__":
 def main(cfg: DictConfig, job: run.Run) -> None:
     from hydra.utils import instantiate
 
-    from routewright.eval import again, report, summary
+    from routewright.data.duels import among
+    from routewright.eval import again, report, summary, transfer
     from routewright.eval.assess import Judging
     from routewright.eval.promises import Asked
 
     source = instantiate(cfg.data) if cfg.get("data") else None
+    wanted = transfer.Wanted.of(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False), other_data=source is not None)
     paths = [cfg.runs] if isinstance(cfg.runs, str) else [str(path) for path in cfg.runs]
-    judged, folders = [], []
-    for path in paths:
+    with job.stage("open"):
+        pasts = [again.open_past(path, instantiate) for path in paths]
+        other = None if source is None else again.Other(source.load(), source.provenance(), among)
+    judged = []
+    for path, past in zip(paths, again.told_apart(pasts), strict=True):
         with job.stage(f"judge {path}"):
-            past = again.open_past(path, instantiate)
-            folders.append(past.folder)
-            seen = past if source is None else again.on_other_data(past, source, instantiate)
             judging = Judging(cfg.policy.name, cfg.protocol, cfg.replicates, clustered=past.clustered, asked=Asked.of(cfg.policy))
-            judged.append(again.judge(seen, judging, job.rng("judge")))
-    names = again.distinct([item.name for item in judged], folders)
-    metrics = {name: plain(item.metrics) for name, item in zip(names, judged, strict=True)}
-    views = [
-        report.View(name, metrics[name], dict(item.curves), run.told(dict(item.manifest))) for name, item in zip(names, judged, strict=True)
-    ]
-    compared = again.paired(names, judged)
+            seen = [past] if other is None else again.on_other_data(past, other, instantiate, wanted)
+            judged += [again.judge(item, judging, job.rng("judge")) for item in seen]
+    names = [item.name for item in judged]
+    metrics = {item.name: plain(item.metrics) for item in judged}
+    views = [report.View(item.name, metrics[item.name], dict(item.curves), run.told(dict(item.manifest))) for item in judged]
+    compared, pairs = again.paired(judged), transfer.rows(metrics)
     job.facts |= {"runs": paths}
-    job.write_json("metrics.json", {"runs": metrics, "paired": compared})
+    job.write_json("metrics.json", {"runs": metrics, "paired": compared, "pairs": pairs})
     job.write_text("report.html", report.render(views, title="Comparison of " + ", ".join(names)))
-    job.say(summary.comparison(list(metrics.items())) if len(views) > 1 else summary.result_table(names[0], metrics[names[0]]))
+    if len(views) == 1:
+        job.say(summary.result_table(names[0], metrics[names[0]]))
+    else:
+        job.say(summary.transfers(pairs) if pairs else summary.comparison(list(metrics.items())))
     for name in names:
         job.say(metrics[name]["verdict"]["sentence"])
-    for line in again.sentences(names, compared):
+    for line in again.sentences(judged, compared):
         job.say(line)
 
 

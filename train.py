@@ -51,18 +51,21 @@ def main(cfg: DictConfig, job: run.Run) -> None:
         judging = Judging(cfg.policy.name, cfg.protocol, cfg.replicates, clustered=kind == "grouped", asked=asked)
         streams = {"fit": job.rng("fit"), "judge": job.rng("judge")}
         without = () if cfg.shuffled_labels else ("shuffled_labels",)
-        tried = trial.try_router(chosen["router"], make, outcomes, cuts, judging, **streams, learn=learn, without=without)
+        tried = trial.try_router(chosen["router"], make, outcomes, cuts, judging, **streams, learn=learn, without=without, refit=cfg.export)
         found = chosen | {"labels": job.facts["data"]["labels"], "leakage": leakage}
         metrics = plain(found | trial.described(cuts, kind) | tried.assessment.metrics)
     with job.stage("export"):
         router, calibration = tried.fitted.router, tried.fitted.calibration
-        artifact.save_weights(job.folder, router, calibration)
         artifact.save_scores(job.folder, trial.scores(tried, outcomes))
         artifact.save_curves(job.folder, tried.assessment.curves, outcomes.pool.name)
         facts = bundle.Facts(job.name, outcomes.pool, tried.fitted.predictions.cost.mean(axis=0), job.facts["data"], metrics)
+        if cfg.export:
+            artifact.save_weights(job.folder, router, calibration)
         # of one split the figures are the exported router's own; of several folds they are the recipe's
         job.facts["judged"] = "the exported router" if tried.fitted.exact else "routers of this recipe, one a fold"
-        if bundle.exportable(encoder):
+        if not cfg.export:
+            job.say("No router was kept: export=false judges the recipe alone.")
+        elif bundle.exportable(encoder):
             made = bundle.write_bundle(job.folder / "bundle", None if reads_text else encoder, router, calibration, facts)
             sample = outcomes.queries.take(tried.fitted.rows[run.evenly(len(tried.fitted.rows), cfg.compare)])
             exported = Bundle.load(made, threads=run.cores())

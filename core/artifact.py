@@ -36,6 +36,9 @@ def load_weights(folder: Path, router: Router) -> tuple[Router, Affine]:
     """The fitted router and its calibration, into a fresh router of the same config."""
     from safetensors.numpy import load_file
 
+    if not (folder / WEIGHTS).is_file():
+        mend = "Train it again with export=true."
+        raise InputError("this run kept no router", where=str(folder), expected=WEIGHTS, found="a run with export=false", mend=mend)
     state = load_file(folder / WEIGHTS)
     parts: dict[str, dict[str, np.ndarray]] = {"router": {}, "calibration": {}}
     for name, value in state.items():

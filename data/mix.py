@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,20 +28,27 @@ class Mixing:
     """
 
     own: float = 1.0
-    weights: Mapping[str, float] = field(default_factory=dict)
-    names: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, float] | None = None
+    names: Mapping[str, str] | None = None
     only: bool = False
     nearest: float = 0.95
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", dict(self.weights or {}))
+        object.__setattr__(self, "names", dict(self.names or {}))
+        assert self.weights is not None
         if self.own < 0 or any(weight <= 0 for weight in self.weights.values()):
-            raise InputError("impossible weight", where="mix", expected="own >= 0, others > 0", found=f"{self.own}, {dict(self.weights)}")
+            raise InputError("impossible weight", where="mix", expected="own >= 0, others > 0", found=f"{self.own}, {self.weights}")
         if not 0 < self.nearest <= 1:
             raise InputError("the threshold is no cosine", where="mix.nearest", expected="a value in (0, 1]", found=str(self.nearest))
 
+    def weight(self, name: str) -> float:
+        """Of this further table's battles."""
+        return float((self.weights or {}).get(name, 1.0))
+
     def check(self, names: Sequence[str]) -> None:
         """Raises InputError for a weight of a table that is not there, and where nothing is left to learn from."""
-        unknown = sorted(set(self.weights) - set(names))
+        unknown = sorted(set(self.weights or {}) - set(names))
         if unknown:
             raise InputError(
                 "a weight belongs to no table", where="mix.weights", expected=", ".join(names) or "none", found=", ".join(unknown)
@@ -75,7 +82,7 @@ class Lesson:
             if isinstance(table, Battles):
                 mend = "Choose a router of battles: mf, sw_ranking, or bert with router.head=labels."
                 raise InputError("this router learns from grades", where=f"extra.{name}", expected="outcomes", found="battles", mend=mend)
-            if self.mixing.weights.get(name, 1.0) != 1.0:
+            if self.mixing.weight(name) != 1.0:
                 raise InputError("outcomes have no weights", where=f"mix.weights.{name}", expected="a router of battles", found="outcomes")
             tables.append(table.models(train.pool.name))
         return stacked(tables)
@@ -83,7 +90,7 @@ class Lesson:
     def _battles(self, train: Outcomes) -> Battles:
         own = train.battles() if self.own_battles is None else fought_on(self.own_battles, train.queries)
         weighed = [(own, self.mixing.own)] if self.mixing.own else []
-        weighed += [(_fought(table), self.mixing.weights.get(name, 1.0)) for name, table in self.extra.items()]
+        weighed += [(_fought(table), self.mixing.weight(name)) for name, table in self.extra.items()]
         if len(weighed) == 1 and self.mixing.own:
             return own
         whole = duels.union(weighed)
@@ -121,7 +128,7 @@ def lesson(
 
 
 def _renamed(table: Outcomes | Battles, mixing: Mixing, judged: Sequence[str], name: str) -> Outcomes | Battles:
-    names = {old: new for old, new in mixing.names.items() if old in table.pool.name}
+    names = {old: new for old, new in (mixing.names or {}).items() if old in table.pool.name}
     table = _fought(table) if names and isinstance(table, Outcomes) else table
     if names and isinstance(table, Battles):
         table = duels.relabelled(table, names)

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from routewright.core import artifact
+from routewright.core.arrays import column_means
+from routewright.core.files import plain
+from routewright.core.judged import judged
 from routewright.core.text import normalise
-from routewright.core.types import Curve, Floats, InputError, Outcomes, Predictions
-from routewright.eval import stats
+from routewright.core.types import Battles, Curve, Floats, InputError, Ints, Outcomes, Predictions
+from routewright.eval import controls, stats, transfer
 from routewright.eval.assess import Judging, assess
 from routewright.eval.crossfit import Fitted
 from routewright.eval.points import Promise
+from routewright.eval.transfer import Roles, Wanted
 
 Make = Callable[..., Any]
 ENOUGH = 30  # unseen queries; fewer cannot say anything
@@ -27,7 +31,10 @@ ENOUGH = 30  # unseen queries; fewer cannot say anything
 
 @dataclass(frozen=True, eq=False)
 class Past:
-    """A finished run with the table it is to be judged on: `fitted` holds its predictions for the rows that may be judged."""
+    """A finished run with the table it is to be judged on: `fitted` holds its predictions for the rows that may be judged.
+
+    roles: the pair that is judged, where it was named or found. withheld: figures that mean nothing here, with the reason.
+    """
 
     name: str
     folder: Path
@@ -37,6 +44,12 @@ class Past:
     fitted: Fitted
     rivals: Mapping[str, Predictions]
     described: Mapping[str, Any]
+    roles: Roles | None = None
+    withheld: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def trained_for(self) -> Roles:
+        return Roles(self.promise.weak, self.promise.strong)
 
     @property
     def clustered(self) -> bool:
@@ -54,15 +67,35 @@ class Judged:
     ids: tuple[str, ...]
     content: str
     replicates: Floats
+    roles: Roles | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Other:
+    """Other data: the table as its source gives it, what its provenance says, and how battles are cut to those between some models."""
+
+    table: Outcomes | Battles
+    about: Mapping[str, Any]
+    among: Callable[[Battles, Sequence[str]], Battles]
+
+    def models(self, names: Sequence[str]) -> Outcomes:
+        """The table of these models alone, in this order: of battles the shares won of those between them."""
+        return self.table.models(names) if isinstance(self.table, Outcomes) else judged(self.among(self.table, names))
 
 
 def open_past(path: str, make: Make) -> Past:
     """A finished run on its own data, by its kept predictions. Raises InputError where the data are no longer what it was trained on."""
     folder, manifest = artifact.open_run(path)
     metrics = json.loads((folder / "metrics.json").read_text())
-    outcomes = make(manifest["config"]["data"]).load()
+    outcomes = judged(make(manifest["config"]["data"]).load())
     if artifact.content_hash(outcomes) != manifest["data"]["content_sha256"]:
-        raise InputError("the data changed since the run was trained", where=str(folder), mend="Train again, or name other data: data=....")
+        raise InputError(
+            "the data changed since the run was trained",
+            where=str(folder),
+            expected=f"sha256 {manifest['data']['content_sha256'][:12]}",
+            found=artifact.content_hash(outcomes)[:12],
+            mend="Bring them back, or train again.",
+        )
     router, calibration = artifact.load_weights(folder, make(manifest["config"]["router"]))
     scores = artifact.load_scores(folder, outcomes.pool.name)
     position = {name: row for row, name in enumerate(outcomes.queries.id)}
@@ -73,48 +106,115 @@ def open_past(path: str, make: Make) -> Past:
     return Past(metrics["router"], folder, manifest, Promise.of(metrics), outcomes, fitted, rivals, {key: metrics[key] for key in kept})
 
 
-def on_other_data(past: Past, source: Any, make: Make) -> Past:
-    """The same router on another table with the same models, on the queries whose text it has not been trained on.
+def encoder_of(past: Past, make: Make, config: Any = None) -> Any:
+    """The encoder of the run (or of `config`, in its place), None for a router that reads text.
 
-    The controls that learn from a training part are left out: there is none here. Raises InputError for other models or too few queries.
+    Raises InputError for one whose vectors are not those that the router was trained on.
     """
-    outcomes = source.load()
-    if set(outcomes.pool.name) != set(past.outcomes.pool.name):
+    if past.fitted.router.reads == "text":
+        if config is not None:
+            raise InputError("this router reads text itself", where=str(past.folder), expected="no encoder", found="encoder=...")
+        return None
+    encoder = make(config or past.manifest["config"]["encoder"])
+    if encoder.fingerprint != past.manifest["encoder"]:
         raise InputError(
-            "this run routes between other models",
-            where=str(past.folder),
-            expected=", ".join(past.outcomes.pool.name),
-            found=", ".join(outcomes.pool.name),
+            "this encoder is not the one the router was trained on",
+            expected=past.manifest["encoder"][:12],
+            found=encoder.fingerprint[:12],
+            mend="Train with encoder=... first: a head fits the embeddings it has seen.",
         )
-    outcomes = outcomes.models(past.outcomes.pool.name)  # the router's columns, whatever the order of the file
-    known = {normalise(text) for text in past.outcomes.queries.text}
-    rows = np.array([row for row, text in enumerate(outcomes.queries.text) if normalise(text) not in known], dtype=np.int64)
+    return encoder
+
+
+def on_other_data(past: Past, other: Other, make: Make, wanted: Wanted | None = None) -> list[Past]:
+    """The same router on another table, on the queries whose text it has not been trained on: once, or once for each pair that is wanted.
+
+    Queries are scored once, for a router's scores do not depend on the pair. The controls that learn from a training part are left out:
+    there is none here. Raises InputError for other models that nothing is said of, for further training tables that changed, and for too
+    few queries.
+    """
+    trained = past.outcomes.pool.name
+    chosen = (wanted or Wanted()).on(trained, judged(other.table), str(past.folder))
+    known, queries = _known(past, make), other.table.queries
+    rows = np.array([row for row, text in enumerate(queries.text) if normalise(text) not in known], dtype=np.int64)
     if len(rows) < ENOUGH:
-        raise InputError(
-            "too few queries that the run has not seen", expected=f"at least {ENOUGH}", found=f"{len(rows)} of {len(outcomes)}"
-        )
-    encoder = make(past.manifest["config"]["encoder"])
-    queries = outcomes.queries.take(rows)
-    raw = past.fitted.router.predict(queries.encoded(encoder.encode(queries.text)))
-    fitted = replace(past.fitted, rows=rows, fold=np.zeros(len(rows), dtype=np.int64), predictions=past.fitted.calibration(raw))
-    about = source.provenance()
-    told = {"data": about["name"], "labels": about["labels"], "evaluation": f"trained on {past.described['data']}", "leakage": None}
-    return replace(past, outcomes=outcomes, fitted=fitted, rivals={}, described={**past.described, **told, "n_calibration": 0})
+        raise InputError("too few queries that the run has not seen", expected=f"at least {ENOUGH}", found=f"{len(rows)} of {len(queries)}")
+    encoder, unseen = encoder_of(past, make), queries.take(rows)
+    scored = past.fitted.router.predict(unseen if encoder is None else unseen.encoded(encoder.encode(unseen.text)))
+    predictions = past.fitted.calibration(scored)
+    seen = [_on_pair(past, other, rows, predictions, roles) for roles in chosen]
+    return seen if len(seen) == 1 else [replace(item, name=f"{past.name} on {item.roles}") for item in seen]
+
+
+def _known(past: Past, make: Make) -> set[str]:
+    """The texts that the run may have learned from: all of its own data, and its further training tables, which are read again."""
+    known = {normalise(text) for text in past.outcomes.queries.text}
+    for name, config in (past.manifest["config"].get("extra") or {}).items():
+        source = make(config)
+        known |= {normalise(text) for text in source.load().queries.text}
+        now, then = source.provenance(), past.manifest["extra"][name]
+        if any(plain(now.get(key)) != then.get(key) for key in ("revision", "files")):
+            raise InputError(
+                "a further training table changed since the run was trained: what the run has seen cannot be told",
+                where=f"extra.{name}",
+                expected=f"revision {then.get('revision')}",
+                found=str(now.get("revision")),
+                mend="Bring it back, or train again.",
+            )
+    return known
+
+
+def _on_pair(past: Past, other: Other, rows: Ints, predictions: Predictions, roles: Roles | None) -> Past:
+    """The run on one table: of its own models, or of `roles` in their places. Costs of other models are their mean costs in that table."""
+    trained, promise = past.outcomes.pool.name, past.promise
+    names = trained if roles is None else transfer.placed(trained, promise, roles)
+    outcomes, withheld = other.models(names), {"leakage": _unchecked(past)}
+    if roles is not None and names != trained:
+        withheld |= dict.fromkeys(transfer.MEANINGLESS, transfer.reason(promise))
+        predictions = Predictions(predictions.quality, np.tile(column_means(outcomes.cost), (len(rows), 1)))
+        promise = transfer.carried(promise, roles)
+    rivals = {}
+    if len(trained) == 2:
+        strong = outcomes.pool.index(promise.strong)
+        rivals["short_first"] = controls.shortest_first(outcomes.queries.take(rows), predictions.cost, strong)
+    told = {
+        "data": other.about["name"],
+        "labels": other.about["labels"],
+        "evaluation": f"trained on {past.described['data']}" + (f" for {past.trained_for}" if roles is not None else ""),
+        "leakage": None,
+        "n_calibration": 0,
+        "seen": len(outcomes) - len(rows),
+        "transfer": None if roles is None else {"run": past.name, "weak": past.promise.weak, "strong": past.promise.strong},
+    }
+    fitted = replace(past.fitted, rows=rows, fold=np.zeros(len(rows), dtype=np.int64), predictions=predictions)
+    described = {**past.described, **told}
+    return replace(
+        past, promise=promise, outcomes=outcomes, fitted=fitted, rivals=rivals, described=described, roles=roles, withheld=withheld
+    )
+
+
+def _unchecked(past: Past) -> str:
+    """Why the figures of leakage are not there: what was left out, and what was not looked for."""
+    further = ", ".join(past.manifest["config"].get("extra") or {})
+    tables = "the run's own data" + (f" or in its further training tables ({further})" if further else "")
+    return f"queries that stand word for word in {tables} are left out and counted (seen); near ones were not looked for"
 
 
 def judge(past: Past, judging: Judging, rng: np.random.Generator) -> Judged:
     """The judgement by today's settings; the operating points are those of the run, held to their promise."""
     found = assess(past.name, past.fitted, past.outcomes, judging, rng, past.rivals, promise=past.promise)
     ids = past.outcomes.queries.id[past.fitted.rows]
+    metrics = {**past.described, **found.metrics} | dict.fromkeys(past.withheld)
+    metrics["withheld"] = {**found.metrics["withheld"], **past.withheld}
     return Judged(
-        past.name,
-        past.manifest,
-        {**past.described, **found.metrics},
-        found.curves,
-        tuple(ids),
-        artifact.content_hash(past.outcomes),
-        found.replicates,
+        past.name, past.manifest, metrics, found.curves, tuple(ids), artifact.content_hash(past.outcomes), found.replicates, past.roles
     )
+
+
+def told_apart(pasts: Sequence[Past]) -> list[Past]:
+    """The runs under the routers' names; under the run folder's where one stands more than once."""
+    names = distinct([past.name for past in pasts], [past.folder for past in pasts])
+    return [replace(past, name=name) for past, name in zip(pasts, names, strict=True)]
 
 
 def distinct(names: Sequence[str], folders: Sequence[Path]) -> list[str]:
@@ -123,20 +223,19 @@ def distinct(names: Sequence[str], folders: Sequence[Path]) -> list[str]:
     return [name if shown.count(name) == 1 else f"{name} ({shown[:i].count(name) + 1})" for i, name in enumerate(shown)]
 
 
-def paired(names: Sequence[str], judged: Sequence[Judged]) -> list[dict[str, Any]]:
-    """Every pair of runs that judged the same queries by the same grades and costs: the difference, resample by resample."""
+def paired(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Every two judgements of the same queries by the same grades and costs: the difference, resample by resample."""
     out = []
-    for i in range(len(judged)):
-        for j in range(i + 1, len(judged)):
-            a, b = judged[i], judged[j]
+    for i, a in enumerate(judged):
+        for b in judged[i + 1 :]:
             if a.content != b.content or a.ids != b.ids or len(a.replicates) != len(b.replicates):
                 continue
             difference = a.metrics["verdict"]["difference"] - b.metrics["verdict"]["difference"]
-            out.append({"a": names[i], "b": names[j], "difference": difference, "ci": stats.interval(a.replicates - b.replicates)})
+            out.append({"a": a.name, "b": b.name, "difference": difference, "ci": stats.interval(a.replicates - b.replicates)})
     return out
 
 
-def sentences(names: Sequence[str], compared: Sequence[Mapping[str, Any]]) -> list[str]:
+def sentences(judged: Sequence[Judged], compared: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line a pair: which is better, or that the data cannot tell; and how many pairs did not judge the same queries and grades."""
     lines = []
     for row in compared:
@@ -147,7 +246,8 @@ def sentences(names: Sequence[str], compared: Sequence[Mapping[str, Any]]) -> li
         low, high = sorted(100 * sign * end for end in row["ci"])
         claim = f"{first} beats {second}" if low > 0 else f"{first} and {second} cannot be told apart"
         lines.append(f"{claim}: {100 * sign * row['difference']:+.2f} quality points [{low:+.2f}, {high:+.2f}] at equal cost.")
-    skipped = len(names) * (len(names) - 1) // 2 - len(compared)
+    alike = sum(a.roles == b.roles for i, a in enumerate(judged) for b in judged[i + 1 :])  # two pairs of models never ask for it
+    skipped = alike - len(compared)
     if skipped:
         lines.append(f"{skipped} pairs of runs were not compared: they did not judge the same queries by the same grades and costs.")
     return lines

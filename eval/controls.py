@@ -116,6 +116,16 @@ class ShortFirst(_Control):
         return self._predictions(self.mean_ - self.STEP * np.outer(length, self.dearness_))
 
 
+def shortest_first(queries: Queries, cost: Floats, strong: int) -> Predictions:
+    """ShortFirst of a pair where there is nothing to train on: the strong model for the shortest queries first. cost (n, 2) as predicted.
+
+    At knob 0 it calls the weak model, for it knows nothing of quality.
+    """
+    quality = np.zeros((len(queries), 2))
+    quality[:, strong] = -Length._feature(queries)
+    return Predictions(quality, cost)
+
+
 class ShuffledLabels(_Control):
     """The router under test, retrained with every training query wearing another one's outcomes: what is left is leak or luck."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from routewright.core.types import Curve, InputError
 from routewright.eval import metrics as measures
-from routewright.eval import plots, promises
+from routewright.eval import plots, promises, transfer
 from routewright.eval.numerals import DASH, Cell, cell, known, legible, percent, points, quality, share, usd
 from routewright.eval.verdict import HELPS, HURTS, NO_EVIDENCE
 
@@ -44,7 +44,7 @@ PLACED = {
     "data", "router", "labels", "protocol", "policy", "evaluation", "usage", "n_train", "n_calibration", "n_test", "n_groups",
     "n_unobserved", "n_uncosted",
     "axis", "weak", "strong", "models", "reliability", "controls", "operating_points", "verdict", "leakage", "withheld",
-    "routellm", "exact",
+    "routellm", "exact", "seen", "transfer",
 }  # fmt: skip
 LEFT_OUT = {"schema", "pool"}  # say how to read the file, nothing about the run
 
@@ -232,9 +232,10 @@ def _controls_table(view: View) -> list[tuple[str, str, list[Cell]]]:
 
 def _operating_table(view: View) -> list[tuple[str, list[Cell], list[tuple[str, str]]]]:
     """Named operating points: name, cells (quality, USD per 1,000, difference, knob), and the share of calls to each model."""
+    carried = " (chosen for another pair)" if transfer.moved(view.metrics) else ""
     return [
         (
-            name,
+            name + carried,
             [
                 cell(row["quality"], quality, row.get("quality_ci"), "not observed"),
                 cell(_thousand(row.get("cost")), usd, None, "no cost is known"),
@@ -294,6 +295,8 @@ def _described(view: View) -> list[tuple[str, str]]:
             "train / calibration / test",
             " / ".join(f"{values[k]:,}" for k in ("n_train", "n_calibration", "n_test") if known(values.get(k))),
         ),
+        ("router trained for", " -> ".join(values["transfer"][role] for role in ("weak", "strong")) if values.get("transfer") else None),
+        ("queries left out, since the run has seen them", values.get("seen")),
         ("groups in the test part", values.get("n_groups")),
         ("test queries left out, not observed on every model", values.get("n_unobserved")),
         ("test queries left out, without a cost for every model", values.get("n_uncosted")),

@@ -42,6 +42,25 @@ def comparison(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     return as_text(table)
 
 
+def transfers(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The transfer table: every run on every pair, in the order they were judged."""
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("run", overflow="fold")
+    table.add_column("weak\n-> strong", no_wrap=True)
+    for column in ("queries", "seen", "APGR", "95 %", "10 bins", "short\nfirst", "against\nfixed mix"):
+        table.add_column(column, justify="right")
+    table.add_column("verdict")
+    for row in rows:
+        paper = (row["routellm"] or {}).get("apgr")
+        figures = [number(row["apgr"]), span(row["apgr_ci"]), number(paper), number(row["short_first_apgr"])]
+        against = f"{signed(row['difference'])}\n{span(row['ci'], scale=100)}"
+        pair = f"{row['weak']}\n-> {row['strong']}"
+        table.add_row(row["run"], pair, str(row["n_test"]), str(row["seen"]), *figures, against, row["word"])
+    return as_text(table)
+
+
 def _row(name: str, row: Mapping[str, Any]) -> list[str]:
     return [
         name,

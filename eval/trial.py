@@ -31,7 +31,7 @@ def fit_rivals(
     learn: Learn = own,
     without: Collection[str] = (),
 ) -> dict[str, Predictions]:
-    """Every fitted control's predictions, through the same folds. One that has nothing to say (one group), or is in `without`, is missing."""
+    """Every fitted control's predictions, through the same folds; without those in `without`, and the group's where there is but one."""
     makers = controls.fitted(make, learn)
     streams = dict(zip(makers, rng.spawn(len(makers)), strict=True))
     skipped = {*without, *(["group"] if len(set(outcomes.queries.group)) < 2 else [])}
@@ -53,13 +53,15 @@ def try_router(
     judge: np.random.Generator,
     learn: Learn = own,
     without: Collection[str] = (),
+    refit: bool = True,
 ) -> Trial:
     """Fits and judges one router. fit draws for the routers, judge for the bootstrap and the shuffles.
 
-    learn: what the router learns from, given the training part. without: controls that are not to be retrained (shuffled_labels, of a
-    router that trains for an hour): they are withheld, with that reason.
+    learn: what the router learns from, given the training part. refit: whether a router is fitted on all folds, to be kept.
+    without: controls that are not to be retrained (shuffled_labels, of a router that trains for an hour): they are withheld, with that
+    reason.
     """
-    fitted = crossfit(make, outcomes, cuts, fit, learn)
+    fitted = crossfit(make, outcomes, cuts, fit, learn, refit)
     rivals = fit_rivals(make, outcomes, cuts, judge, learn, without)
     judged = assess(name, fitted, outcomes, judging, judge, rivals)
     if "group" not in rivals:

@@ -77,6 +77,10 @@ class TextRouter(Base):
         """What the tokenizer gets for a query."""
         return text
 
+    def _prompted(self, tokenizer: Tokenizer, folder: Path) -> Tokenizer:
+        """The model's tokenizer with all that stands around a query put in: its JSON is everything that a gateway reads a query with."""
+        return tokenizer
+
     # ---- learning
 
     def _learn(self, train: Any, rng: np.random.Generator) -> None:
@@ -85,7 +89,7 @@ class TextRouter(Base):
         recipe = Recipe(**{name: getattr(self, name) for name in (*RECIPE, "precision", "device", "threads")})
         recipe.check()
         folder = model_folder(self.model)
-        tokenizer = _tokenizer(folder, self.max_tokens)
+        tokenizer = _limited(self._prompted(_tokenizer(folder), folder), self.max_tokens)
         self.tokenizer_ = _bytes(tokenizer.to_str().encode())
         config = self._configured(json.loads((folder / "config.json").read_text()), train)
         self.config_ = _bytes(json_bytes(config))
@@ -250,15 +254,14 @@ def log_odds(share: Floats) -> Floats:
     return odds
 
 
-def _tokenizer(folder: Path, limit: int) -> Tokenizer:
+def _tokenizer(folder: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     path = folder / "tokenizer.json"
     try:
-        loaded = Tokenizer.from_file(str(path))
+        return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
         raise InputError("the tokenizer cannot be read", where=str(path), found=str(error)) from None
-    return _limited(loaded, limit)
 
 
 def _loaded(data: Array, limit: int) -> Tokenizer:

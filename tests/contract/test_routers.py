@@ -365,12 +365,13 @@ def test_a_trained_router_reads_the_signal(name: str, rng: np.random.Generator) 
         assert found > 0.65
 
 
-def test_the_graph_states_its_shapes(embedding_name: str, outcomes: Outcomes) -> None:
-    model = fitted(embedding_name, outcomes).onnx()
+@pytest.mark.parametrize("m", [2, 4])
+def test_the_graph_states_its_shapes(embedding_name: str, m: int, rng: np.random.Generator) -> None:
+    model = fitted(embedding_name, make_outcomes(rng, m=m)).onnx()
     assert [value.name for value in model.graph.input] == ["embedding"]
     assert [value.name for value in model.graph.output] == ["quality"]
     assert model.graph.input[0].type.tensor_type.shape.dim[1].dim_value == 16
-    assert model.graph.output[0].type.tensor_type.shape.dim[1].dim_value == 2
+    assert model.graph.output[0].type.tensor_type.shape.dim[1].dim_value == m
 
 
 @pytest.mark.parametrize("text_name", sorted(TEXT))

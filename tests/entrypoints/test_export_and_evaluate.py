@@ -147,6 +147,146 @@ def test_evaluate_on_other_data_leaves_out_what_was_seen(entry, trained, table: 
     assert "has not seen" in same.err
 
 
+def renamed(table: Path, names: dict[str, str]) -> Path:
+    """The same file with other models' names in its header."""
+    head, _, body = table.read_text().partition("\n")
+    for old, new in names.items():
+        head = head.replace(f":{old}", f":{new}")
+    table.write_text(f"{head}\n{body}")
+    return table
+
+
+def test_evaluate_on_another_pair(entry, trained, tmp_path: Path) -> None:
+    """The same kind of table under other names: only the sums are new, and what was promised is told."""
+    import numpy as np
+
+    from tests.entrypoints.conftest import write_table
+
+    folder = trained("router=logistic").ok().folder
+    other = renamed(write_table(tmp_path / "other.csv", np.random.default_rng(5)), {"small": "tiny", "large": "huge/v1.5"})
+    words = (f"runs=[{folder}]", "data=table", f"data.path={other}", "replicates=200")
+    refused = entry("evaluate", *words)
+    assert refused.code == 1
+    assert "expected small, large, found tiny, huge/v1.5" in refused.err
+    assert "roles={weak: NAME, strong: NAME}" in refused.err
+    tables = []
+    for more in ("transfer=true", "roles={weak: tiny, strong: huge/v1.5}"):
+        ended = entry("evaluate", *words, more).ok()
+        found = json.loads((ended.folder / "metrics.json").read_text())
+        metrics = found["runs"]["logistic"]
+        assert (metrics["weak"], metrics["strong"], metrics["n_test"], metrics["seen"]) == ("tiny", "huge/v1.5", 80, 80)
+        assert (metrics["brier"], metrics["reliability"]) == (None, None)
+        assert "(chosen for another pair)" in (ended.folder / "report.html").read_text()
+        assert "brier" in ended.out
+        tables.append(found["pairs"])
+    assert tables[0] == tables[1]
+    pairs = "pairs=[[tiny,huge/v1.5],[huge/v1.5,tiny]]"
+    both = entry("evaluate", *words, pairs).ok()
+    found = json.loads((both.folder / "metrics.json").read_text())
+    assert [row["weak"] for row in found["pairs"]] == ["tiny", "huge/v1.5"]
+    assert found["pairs"][0] | {"name": "logistic"} == tables[0][0]
+    assert set(found["runs"]) == {"logistic on tiny -> huge/v1.5", "logistic on huge/v1.5 -> tiny"}
+    assert "-> huge/v1.5" in both.out
+    for wrong, told in (
+        ("roles={weak: tiny, strong: giant}", "a role is no model of the data in 'giant': expected one of tiny, huge/v1.5"),
+        ("roles={weak: tiny, strong: tiny}", "one model cannot be both roles"),
+        ("pairs=[tiny]", "pairs are no list of pairs"),
+    ):
+        ended = entry("evaluate", *words, wrong)
+        assert ended.code == 1
+        assert told in ended.err
+    alone = entry("evaluate", f"runs=[{folder}]", "transfer=true")
+    assert "a run's own data have its own pair" in alone.err
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny_bert import make_encoder
+
+    return make_encoder(tmp_path_factory.mktemp("tiny") / "model", context=512)
+
+
+def same_bundle(entry, folder: Path) -> None:
+    """export.py writes the run's bundle again, byte for byte what is not a date or a name."""
+    ended = entry("export", f"run={folder}", "compare=40").ok()
+    assert load_manifest(ended.folder)["export_difference"] <= 1e-4
+    for name in FILES:
+        assert (ended.folder / "bundle" / name).read_bytes() == (folder / "bundle" / name).read_bytes(), name
+
+
+def test_a_router_that_reads_text_is_exported_and_judged_elsewhere(entry, trained, tiny: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    from tests.entrypoints.conftest import write_table
+
+    text = (
+        "router=bert",
+        f"router.model={tiny}",
+        "router.checkpoints=false",
+        "router.epochs=1",
+        "router.threads=1",
+        "shuffled_labels=false",
+    )
+    folder = trained(*text).ok().folder
+    assert load_manifest(folder)["encoder"] == "none"
+    same_bundle(entry, folder)
+    refused = entry("export", f"run={folder}", "encoder=minilm")
+    assert refused.code == 1
+    assert "this router reads text itself" in refused.err
+    other = renamed(write_table(tmp_path / "other.csv", np.random.default_rng(5)), {"small": "tiny", "large": "huge"})
+    ended = entry("evaluate", f"runs=[{folder}]", "data=table", f"data.path={other}", "transfer=true", "replicates=200").ok()
+    assert json.loads((ended.folder / "metrics.json").read_text())["runs"]["bert"]["n_test"] == 80
+
+
+def test_a_router_of_battles_with_a_further_table_is_exported_and_judged_elsewhere(entry, trained, table: Path, tmp_path: Path) -> None:
+    """Three models learned, two judged; what stands in the further table counts as seen."""
+    import csv
+
+    import numpy as np
+
+    from tests.entrypoints.conftest import write_table
+
+    further = tmp_path / "battles.csv"
+    with further.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["query", "model_a", "model_b", "winner"])
+        for i in range(60):
+            names = (("small", "large"), ("small", "other"), ("large", "other"))[i % 3]
+            writer.writerow([f"Which of the rivers is number {i}?", *names, ("model_a", "model_b", "tie")[i % 3]])
+    words = ("+data@extra.arena=table", f"extra.arena.path={further}", "router=mf", "router.epochs=2", "shuffled_labels=false")
+    folder = trained(*words).ok().folder
+    same_bundle(entry, folder)
+    other = renamed(write_table(tmp_path / "other.csv", np.random.default_rng(5)), {"small": "tiny", "large": "huge"})
+    with other.open("a") as stream:
+        stream.write("Which of the rivers is number 3?,1,1,0.0001,0.002,chat\n")
+    ended = entry("evaluate", f"runs=[{folder}]", "data=table", f"data.path={other}", "transfer=true", "replicates=200").ok()
+    found = json.loads((ended.folder / "metrics.json").read_text())["runs"]["mf"]
+    assert (found["n_test"], found["seen"]) == (80, 81)
+    assert "further training tables (arena)" in found["withheld"]["leakage"]
+    further.write_text(further.read_text() + "one more?,small,large,tie\n")
+    changed = entry("evaluate", f"runs=[{folder}]", "data=table", f"data.path={other}", "transfer=true", "replicates=200")
+    assert "a further training table changed" in changed.err
+
+
+def test_a_run_judged_by_battles_is_exported_and_judged_again(entry, tmp_path: Path) -> None:
+    import csv
+
+    path = tmp_path / "fought.csv"
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["query", "model_a", "model_b", "winner"])
+        for i in range(120):
+            writer.writerow(
+                [f"What is {i} plus {i * 7 % 13}?" if i % 2 else f"Tell me about {i}.", "small", "large", ("tie", "model_b")[i % 2]]
+            )
+    words = ("data=table", f"data.path={path}", "router=knn", "router.k=5", "tracking=none", "replicates=200", "shuffled_labels=false")
+    folder = entry("train", *words).ok().folder
+    same_bundle(entry, folder)
+    ended = entry("evaluate", f"runs=[{folder}]", "replicates=200").ok()
+    again = json.loads((ended.folder / "metrics.json").read_text())["runs"]["knn"]
+    assert again["models"]["large"]["quality"] == json.loads((folder / "metrics.json").read_text())["models"]["large"]["quality"]
+
+
 def test_what_is_no_run_is_named(entry, tmp_path: Path) -> None:
     for name, words in (("export", [f"run={tmp_path}/none"]), ("evaluate", [f"runs=[{tmp_path}/none]"])):
         ended = entry(name, *words)
