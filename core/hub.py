@@ -45,7 +45,7 @@ def hub_folder(name: str) -> Path:
 
     online = os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in ("0", "false", "no", "off")
     try:
-        return Path(snapshot_download(name, local_files_only=not online, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(name, local_files_only=not online, allow_patterns=["*.json", "*.safetensors", "*.jinja"]))
     except (OSError, ValueError) as error:
         found = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         wanted = "a download" if online else "a copy in the Hugging Face cache (the network is off)"

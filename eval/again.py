@@ -6,6 +6,7 @@ Sources and encoders are made by `make` (Hydra's instantiate), handed in by the 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from routewright.eval.points import Promise
 from routewright.eval.transfer import Roles, Wanted
 
 Make = Callable[..., Any]
+OPTIONS = re.compile(r"\n\s*\(?A[.)]\s")
 ENOUGH = 30  # unseen queries; fewer cannot say anything
 
 
@@ -127,7 +129,7 @@ def encoder_of(past: Past, make: Make, config: Any = None) -> Any:
 
 
 def on_other_data(past: Past, other: Other, make: Make, wanted: Wanted | None = None) -> list[Past]:
-    """The same router on another table, on the queries whose text it has not been trained on: once, or once for each pair that is wanted.
+    """The same router on another table, on the questions that it has not been trained on: once, or once for each pair that is wanted.
 
     Queries are scored once, for a router's scores do not depend on the pair. The controls that learn from a training part are left out:
     there is none here. Raises InputError for other models that nothing is said of, for further training tables that changed, and for too
@@ -136,7 +138,7 @@ def on_other_data(past: Past, other: Other, make: Make, wanted: Wanted | None = 
     trained = past.outcomes.pool.name
     chosen = (wanted or Wanted()).on(trained, judged(other.table), str(past.folder))
     known, queries = _known(past, make), other.table.queries
-    rows = np.array([row for row, text in enumerate(queries.text) if normalise(text) not in known], dtype=np.int64)
+    rows = np.array([row for row, text in enumerate(queries.text) if _question(text) not in known], dtype=np.int64)
     if len(rows) < ENOUGH:
         raise InputError("too few queries that the run has not seen", expected=f"at least {ENOUGH}", found=f"{len(rows)} of {len(queries)}")
     encoder, unseen = encoder_of(past, make), queries.take(rows)
@@ -146,12 +148,17 @@ def on_other_data(past: Past, other: Other, make: Make, wanted: Wanted | None = 
     return seen if len(seen) == 1 else [replace(item, name=f"{past.name} on {item.roles}") for item in seen]
 
 
+def _question(text: str) -> str:
+    """The normalised text without lettered options below it: MMLU-Pro asks MMLU's questions with more and other options."""
+    return normalise(OPTIONS.split(text, maxsplit=1)[0])
+
+
 def _known(past: Past, make: Make) -> set[str]:
-    """The texts that the run may have learned from: all of its own data, and its further training tables, which are read again."""
-    known = {normalise(text) for text in past.outcomes.queries.text}
+    """The questions that the run may have learned from: all of its own data, and its further training tables, which are read again."""
+    known = {_question(text) for text in past.outcomes.queries.text}
     for name, config in (past.manifest["config"].get("extra") or {}).items():
         source = make(config)
-        known |= {normalise(text) for text in source.load().queries.text}
+        known |= {_question(text) for text in source.load().queries.text}
         now, then = source.provenance(), past.manifest["extra"][name]
         if any(plain(now.get(key)) != then.get(key) for key in ("revision", "files")):
             raise InputError(
@@ -197,7 +204,7 @@ def _unchecked(past: Past) -> str:
     """Why the figures of leakage are not there: what was left out, and what was not looked for."""
     further = ", ".join(past.manifest["config"].get("extra") or {})
     tables = "the run's own data" + (f" or in its further training tables ({further})" if further else "")
-    return f"queries that stand word for word in {tables} are left out and counted (seen); near ones were not looked for"
+    return f"questions that stand word for word (options aside) in {tables} are left out and counted (seen); near ones were not looked for"
 
 
 def judge(past: Past, judging: Judging, rng: np.random.Generator) -> Judged:

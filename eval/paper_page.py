@@ -26,7 +26,7 @@ FACT_NAMES = {
     "random.apgr": "random APGR",
 }
 RECIPE_NAMES = {"none": "-", "arena": "arena", "augmented": "augmented"}
-FACT_HEADS = ("", "published", "ours, 10 bins", "ours, exact", "difference", "")
+FACT_HEADS = ("", "reference", "ours, 10 bins", "ours, exact", "difference", "")
 ROW_HEADS = ("router", "data", "published", "ours, 10 bins", "ours, exact", "APGR 95 %", "trained on", "status")
 EXPLAINED = (
     "Cells are CPT(50) in % / CPT(80) in % / APGR. 10 bins: the paper's protocol. Exact: every threshold, with a bootstrap over questions."
@@ -107,7 +107,8 @@ def render(found: Sequence[Judged], told: Mapping[str, str]) -> str:
     pages = [
         {
             "id": one.name,
-            "title": head(one),
+            "title": one.title,
+            "head": head(one),
             "svg": paper_plots.figure_svg(one),
             "facts": [fact_cells(fact) for fact in one.facts],
             "rows": [row_cells(row) for row in one.rows],

@@ -23,6 +23,7 @@ WIDTHS: Mapping[str, plots.Style] = {
     "arena": {"linestyle": (0, (4, 1.5)), "linewidth": 1.3},
     "augmented": {"linestyle": "-", "linewidth": 2.2},
 }
+SIZES = {"mf": 9.5, "bert": 7.0, "causal_llm": 7.0, "sw_ranking": 6.0}  # so that the first still shows under a later one
 NAMES = {"mf": "matrix factorisation", "sw_ranking": "SW ranking", "bert": "BERT", "causal_llm": "causal LLM"}
 LEVELS = (("cpt50", 50.0), ("cpt80", 80.0))
 
@@ -91,8 +92,7 @@ def _mark(axes: Any, router: str, recipe: str, printed: Mapping[str, str]) -> No
         marker,
         color=color,
         markerfacecolor=face,
-        markeredgecolor="white" if recipe == "augmented" else color,
-        markersize=7,
+        markersize=SIZES[router],
         markeredgewidth=1.4,
         zorder=6,
     )

@@ -126,7 +126,7 @@ class TextRouter(Base):
             "router": f"{type(self).__module__}.{type(self).__name__}",
             "version": VERSION,
             "settings": settings,
-            "weights": sha256(folder / "model.safetensors"),
+            "weights": [sha256(path) for path in sorted(folder.glob("*.safetensors"))],
             "config": sha256(self.config_.tobytes()),
             "tokenizer": sha256(self.tokenizer_.tobytes()),
             "texts": sha256(json_bytes([str(text) for text in queries.text])),

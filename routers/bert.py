@@ -88,14 +88,15 @@ class Bert(TextRouter):
 
     def _configured(self, config: dict[str, Any], table: Any) -> dict[str, Any]:
         """bias: where the head begins, so that at first every query gets the base rates."""
+        require_context(config, self.max_tokens)
         _, target, weight = self._targets(table)
         mean = np.average(target, axis=0, weights=weight)
-        bias = {
-            "both": lambda: np.concatenate([log_odds(mean), mean]),
-            "quality": lambda: log_odds(mean),
-            "gain": lambda: mean,
-            "labels": lambda: np.log(np.maximum(mean, 0.01)),
-        }[self.head]()
+        if self.head == "both":
+            bias = np.concatenate([log_odds(mean), mean])
+        elif self.head == "quality":
+            bias = log_odds(mean)
+        else:
+            bias = mean if self.head == "gain" else np.log(np.maximum(mean, 0.01))
         return super()._configured(config, table) | {"pooling": self.pooling, "bias": [float(value) for value in bias]}
 
     def _net(self, config: Mapping[str, Any], folder: Path | None, draw: torch.Generator | None) -> Any:
@@ -188,6 +189,14 @@ def body(config: Mapping[str, Any], folder: Path | None, dropout: float) -> Any:
     if getattr(made, "pooler", None) is not None:
         made.pooler = None  # not used here, so never trained
     return made
+
+
+def require_context(config: Mapping[str, Any], max_tokens: int) -> None:
+    """Raises InputError where the model has fewer positions than max_tokens."""
+    context = getattr(architecture(config, 0.0), "max_position_embeddings", None)
+    if context is not None and max_tokens > context:
+        mend = f"Set router.max_tokens={context} or less."
+        raise InputError("max_tokens is more than the model reads", expected=f"at most {context}", found=str(max_tokens), mend=mend)
 
 
 def quiet() -> None:

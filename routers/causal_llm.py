@@ -1,4 +1,4 @@
-"""RouteLLM's causal-LLM router: a language model that scores a query with new tokens, one set for every model (arXiv 2406.18665, sec. 4.2)."""
+"""RouteLLM's causal-LLM router: a language model scores a query with new tokens, a set for every model (arXiv 2406.18665, section 4.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from routewright.core.arrays import column_means
 from routewright.core.trace import PROTOBUF_LIMIT
 from routewright.core.types import Floats, InputError, Ints
 from routewright.routers._text import TextRouter, observed
-from routewright.routers.bert import architecture, body, depth_below_top, reader
+from routewright.routers.bert import architecture, body, depth_below_top, reader, require_context
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +28,8 @@ class CausalLLM(TextRouter):
 
     Their softmax is the chance p_k of each score k = 0 .. scores-1, and quality = sum of p_k k/(scores-1), so 0/1 grades hit the two end
     tokens and a fractional grade is spread on its two neighbours. Learned by cross-entropy on the cells that were observed, every weight
-    of the model with it. The new tokens are rows of the unembedding, and a bias for each so that training begins at the base rates; they are
-    read and never fed, so the tokenizer knows nothing of them, and the rest of the unembedding is left away.
+    of the model with it. The new tokens are rows of the unembedding, each with a bias so that training begins at the base rates; they
+    are read and never fed, so the tokenizer knows nothing of them, and the rest of the unembedding is left away.
 
     published=true: the paper's router, of two models. Only the weak model's answers (of the lower mean grade in training) are scored, 1 ..
     scores, and P(the strong one is needed) = 1 - P(score >= score_threshold). quality is [1 - P, P] in the order weak, strong: right for
@@ -55,7 +55,7 @@ class CausalLLM(TextRouter):
         system: str = "",
         template: str = QUERY,
         max_tokens: int = 512,
-        epochs: int = 3,
+        epochs: int = 2,
         lr: float = 3e-4,
         head_lr: float = 1e-3,
         layer_decay: float = 0.9,
@@ -89,12 +89,7 @@ class CausalLLM(TextRouter):
     def _configured(self, config: dict[str, Any], table: Any) -> dict[str, Any]:
         """bias: the logits of the base rates; weak: the model that a published router scores."""
         self._check_options(len(table.pool))
-        context = getattr(architecture(config, self.dropout), "max_position_embeddings", None)
-        if context is not None and self.max_tokens > context:
-            mend = f"Set router.max_tokens={context} or less."
-            raise InputError(
-                "max_tokens is more than the model reads", expected=f"at most {context}", found=str(self.max_tokens), mend=mend
-            )
+        require_context(config, self.max_tokens)
         _, target, weight = self._targets(table)
         bias = np.log(np.maximum(np.average(target, axis=0, weights=weight), LEAST / (self.scores - 1)))
         weak = weaker(table.quality) if self.published else None
@@ -177,7 +172,7 @@ def around(template: str, system: str, chat: bool, folder: Path) -> tuple[str, s
             mend = "Set router.chat=false, and router.template to what it was trained on."
             raise InputError("this model has no chat template", where=str(folder), mend=mend)
         said = [{"role": "system", "content": system}] if system else []
-        text = made.apply_chat_template([*said, {"role": "user", "content": template}], add_generation_prompt=True, tokenize=False)
+        text = str(made.apply_chat_template([*said, {"role": "user", "content": template}], add_generation_prompt=True, tokenize=False))
         if text.count(QUERY) != 1:
             raise InputError("the chat template does not keep a message whole", where=str(folder), expected=QUERY, found=repr(text))
     elif system:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,7 @@ def test_every_command_of_the_readme_can_be_composed(entry: str) -> None:
     lines = [line.split("#")[0] for line in (ROOT / "README.md").read_text().splitlines() if f"python {entry}.py" in line]
     assert lines
     for line in lines:
-        words = line.split(f"{entry}.py")[1].replace("'", "").split()
+        words = shlex.split(line.split(f"{entry}.py")[1])
         if "-m" not in words:
             compose(entry, words)
 

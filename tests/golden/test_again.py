@@ -198,6 +198,11 @@ def test_what_was_seen_is_left_out_and_counted() -> None:
     changed = replace(run, manifest={**run.manifest, "extra": {"arena": {**further.provenance(), "revision": "two"}}})
     with pytest.raises(InputError, match=r"extra\.arena.*expected revision two, found one"):
         judged(changed, table(texts))
+    # the same question with other options, however they are lettered, is the same question; an A within a line is none
+    own = table([*(f"{i} of mine" for i in range(40)), "50 which?\nA. one\nB. two", "51 which? A. one"], ("weak", "strong"))
+    asked = ["50  Which?\n(A) three\n(B) four", "50 which?\n  A) one", "51 which?\nA. one", "50 which?\nB. one"]
+    found = judged(past(own=own), table([*(f"{i} of theirs" for i in range(60)), *asked]))
+    assert (found["seen"], found["n_test"]) == (2, 62)
     with pytest.raises(InputError, match="has not seen: expected at least 30, found 1 of 41"):
         judged(past(), table([*OWN.queries.text, "1 of theirs"]))
 

@@ -69,7 +69,7 @@ def test_the_loss_is_the_mean_cross_entropy_of_observed_cells() -> None:
     import torch
 
     router = CausalLLM(scores=3)
-    row, target, weight = router._targets(outcomes([[0.25, np.nan], [1, 1]]))
+    _, target, weight = router._targets(outcomes([[0.25, np.nan], [1, 1]]))
     outputs = torch.tensor(np.log([[0.2, 0.3, 0.5, 0.9, 0.05, 0.05], [0.1, 0.1, 0.8, 0.3, 0.3, 0.4]]))
     found = float(router._loss(outputs, torch.tensor(target), torch.tensor(weight)))
     assert found == pytest.approx((-0.5 * np.log(0.2) - 0.5 * np.log(0.3) - np.log(0.8) - np.log(0.4)) / 3)

@@ -1,4 +1,4 @@
-"""The causal-LLM router against transformers: its numbers are logits of tokens added to a language model, read where the answer would begin."""
+"""The causal-LLM router against transformers: its numbers are the logits of tokens added to a language model, where the answer begins."""
 
 from __future__ import annotations
 
