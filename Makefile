@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # uv looks at local wheels only through its own variable: pass on pip's where it is set
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 PACKAGES := core data routers eval gateway
-ENTRY := train.py evaluate.py export.py collect.py scripts/make_pocket.py
+ENTRY := train.py evaluate.py export.py collect.py scripts/make_pocket.py scripts/reproduce.py scripts/bench.py
 
 .PHONY: setup train test lint types unit slow lock clean
 

@@ -32,13 +32,18 @@ def save_weights(folder: Path, router: Router, calibration: Affine) -> Path:
     return write_atomic(folder / WEIGHTS, lambda stream: stream.write(data))
 
 
+def require_weights(folder: Path) -> None:
+    """Raises InputError for a run that was judged and kept no router."""
+    if not (folder / WEIGHTS).is_file():
+        mend = "Train it again with export=true."
+        raise InputError("this run kept no router", where=str(folder), expected=WEIGHTS, found="a run with export=false", mend=mend)
+
+
 def load_weights(folder: Path, router: Router) -> tuple[Router, Affine]:
     """The fitted router and its calibration, into a fresh router of the same config."""
     from safetensors.numpy import load_file
 
-    if not (folder / WEIGHTS).is_file():
-        mend = "Train it again with export=true."
-        raise InputError("this run kept no router", where=str(folder), expected=WEIGHTS, found="a run with export=false", mend=mend)
+    require_weights(folder)
     state = load_file(folder / WEIGHTS)
     parts: dict[str, dict[str, np.ndarray]] = {"router": {}, "calibration": {}}
     for name, value in state.items():

@@ -16,6 +16,7 @@ import numpy as np
 
 from routewright.core import artifact
 from routewright.core.arrays import column_means
+from routewright.core.calibrate import Affine
 from routewright.core.files import plain
 from routewright.core.judged import judged
 from routewright.core.text import normalise
@@ -98,7 +99,9 @@ def open_past(path: str, make: Make) -> Past:
             found=artifact.content_hash(outcomes)[:12],
             mend="Bring them back, or train again.",
         )
-    router, calibration = artifact.load_weights(folder, make(manifest["config"]["router"]))
+    router, calibration = make(manifest["config"]["router"]), Affine.identity(len(outcomes.pool))
+    if (folder / artifact.WEIGHTS).is_file():  # its own predictions are there without
+        router, calibration = artifact.load_weights(folder, router)
     scores = artifact.load_scores(folder, outcomes.pool.name)
     position = {name: row for row, name in enumerate(outcomes.queries.id)}
     rows = np.array([position[name] for name in scores.id], dtype=np.int64)
@@ -135,6 +138,7 @@ def on_other_data(past: Past, other: Other, make: Make, wanted: Wanted | None = 
     there is none here. Raises InputError for other models that nothing is said of, for further training tables that changed, and for too
     few queries.
     """
+    artifact.require_weights(past.folder)
     trained = past.outcomes.pool.name
     chosen = (wanted or Wanted()).on(trained, judged(other.table), str(past.folder))
     known, queries = _known(past, make), other.table.queries

@@ -121,6 +121,12 @@ def test_a_recipe_can_be_judged_without_keeping_a_router(trained, entry) -> None
     assert "export=false" in ended.out
     whole = trained("router=logistic", "cv=3").ok()
     assert metrics_of(whole.folder)["apgr"] == metrics_of(ended.folder)["apgr"]
-    refused = entry("evaluate", f"runs=[{ended.folder}]")
-    assert refused.code == 1
-    assert "export=true" in refused.err
+    both = entry("evaluate", f"runs=[{ended.folder},{whole.folder}]").ok()
+    assert "cannot be told apart: +0.00" in both.out or "cannot be told apart: -0.00" in both.out
+    for words in (
+        ("evaluate", f"runs=[{ended.folder}]", "data=pocket", "data.models=[pocket-xs,pocket-l]", "transfer=true"),
+        ("export", f"run={ended.folder}"),
+    ):
+        refused = entry(*words)
+        assert refused.code == 1
+        assert "export=true" in refused.err

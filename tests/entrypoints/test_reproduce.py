@@ -77,6 +77,7 @@ def test_the_paper_s_data_go_through_the_same_path(reproduce: Reproduce, data: l
     assert "MT-Bench (points of 10)" in ended.out
 
 
+@pytest.mark.slow  # the recorded judgements are augmented with MMLU, whose embeddings take minutes in an empty cache
 def test_the_same_seed_gives_the_same_table_and_settings_can_be_changed(reproduce: Reproduce, data: list[str]) -> None:
     words = ["--quick", "--benchmarks", "mtbench", "--routers", "random,mf", "--seed", "3", "--set", "mf.dim=8", *data[:2]]
     first, second = reproduce(*words), reproduce(*words)
