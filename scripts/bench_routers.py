@@ -1,0 +1,413 @@
+"""Times fit and predict of RouteLLM's four routers here, and of the published code in turn with them, on the same made-up data."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from routewright.core.bench import Compared, Row, Spent, Worker, alternate, duration, median, peak_growth, spent, table, timed
+from routewright.core.files import write_json
+from routewright.core.hub import model_folder
+from routewright.core.run import cores
+from routewright.core.types import Battles, Floats, InputError, Outcomes, Pool, Queries
+
+SCRIPT = Path(__file__).with_name("bench_published.py")
+FAST = {"batch_size": 512, "lr": 1.2e-3}  # of mf: four times the rate for eight times the batch
+NO_TRAINING = "the package trains none"
+EPOCH = 13_767  # texts in one epoch: RouteLLM's MMLU with clean labels
+WORDS = (4.04, 0.76)  # mean and deviation of the log of a text's words, in the same MMLU
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """battles and models of the two tables, dimensions, queries asked one at a time, epochs of mf, texts of the two short trainings."""
+
+    arena: tuple[int, int] = (55_000, 64)
+    mmlu: tuple[int, int] = (14_037, 2)
+    width: int = 384
+    asked: int = 16
+    batch: int = 256
+    epochs: int = 10
+    texts: tuple[int, int] = (32, 160)
+    runs: int = 3
+    threads: tuple[int, ...] = (1, 2)
+
+
+QUICK = Sizes((600, 8), (400, 2), 24, 2, 8, 2, (8, 16), 1, (1,))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the rows share: sizes, the worker that runs the published code (None: not given), a folder for what it reads."""
+
+    sizes: Sizes
+    worker: Worker | None
+    folder: Path
+
+    def open(self, router: str, data: dict[str, Any] | None = None, **options: Any) -> None:
+        """Gives the worker its data."""
+        if self.worker is None:
+            return
+        if data is not None:
+            path = self.folder / "data.npz"
+            np.savez(path, **data)
+            options["data"] = str(path)
+        self.worker.ask(do="open", router=router, **options)
+
+    def compare(self, ours: Callable[[], Spent], **request: Any) -> Compared:
+        """Ours and what the worker is asked for, in turn. Each once before: what is loaded at the first call is not counted."""
+        theirs = None if self.worker is None else partial(self.published, **request)
+        for side in (ours, theirs):
+            if side is not None:
+                side()
+        return alternate(ours, theirs, self.sizes.runs)
+
+    def published(self, *, per: int = 1, **request: Any) -> Spent:
+        assert self.worker is not None
+        return spent(self.worker.ask(**request)).per(per)
+
+    def memory(self, fit: Callable[[], object], *, there: bool = True) -> str:
+        """How much memory a fit takes, ours and theirs, in words."""
+        theirs = self.worker.ask(do="peak")["mib"] if self.worker and there else None
+        said = f"peak memory of fit +{_mib(peak_growth(fit))}"
+        return said if theirs is None else f"{said}, published +{_mib(theirs)}"
+
+
+def _mib(growth: float | None) -> str:
+    return "unknown" if growth is None else f"{growth:.0f} MiB"
+
+
+# ---- made-up data
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Battles to learn from, those held out, and queries to ask one at a time."""
+
+    train: Battles
+    held: Battles
+    asked: Queries
+
+    def arrays(self) -> dict[str, Any]:
+        """As the published side reads them. Its table of held-out vectors is what it is asked about, too."""
+        train, held = self.train, self.held
+        assert np.array_equal(train.query, np.arange(len(train)))
+        return {
+            "m": len(train.pool),
+            "vectors": train.queries.vectors(),
+            "a": train.a,
+            "b": train.b,
+            "won": train.outcome,
+            "asked": held.queries.vectors(),
+            "held_a": held.a,
+            "held_b": held.b,
+        }
+
+
+def duel(b: int, m: int, d: int, seed: int = 0) -> Duel:
+    """b battles without ties, 95 % to learn from. Who wins hangs on 16 hidden directions of the query, in which each model has its skill,
+    and on a level of each model; half a query's squared length is noise, and every query has the same first coordinate.
+    """
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(size=(b, 16))
+    basis = np.linalg.qr(rng.normal(size=(d - 1, 16)))[0].T
+    signal = hidden / np.linalg.norm(hidden, axis=1, keepdims=True) @ basis
+    vectors = np.column_stack([np.full(b, 0.5), signal + rng.normal(size=(b, d - 1)) / np.sqrt(d)])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    a = rng.integers(m, size=b)
+    other = (a + rng.integers(1, m, size=b)) % m
+    skill, level = rng.normal(size=(m, 16)), rng.normal(size=m)
+    ahead = ((skill[a] - skill[other]) * hidden).sum(axis=1) / 4 + level[a] - level[other]
+    won = rng.random(b) < 1 / (1 + np.exp(-ahead))
+    cut = round(0.95 * b)
+    pool = Pool(tuple(f"model-{j:03d}" for j in range(m)))
+
+    def part(rows: slice) -> Battles:
+        names = np.array([str(i) for i in range(len(a[rows]))], dtype=object)
+        queries = Queries(names, names, names, vectors[rows].astype(np.float32))
+        return Battles(queries, pool, np.arange(len(names)), a[rows], other[rows], won[rows].astype(float))
+
+    held = part(slice(cut, None))
+    return Duel(part(slice(cut)), held, held.queries)
+
+
+def graded(n: int, seed: int = 0) -> Outcomes:
+    """Texts of common words as long as MMLU's questions, and grades of two models."""
+    rng = np.random.default_rng(seed)
+    words = np.array(["the", "of", "a", "in", "which", "is", "to", "and", "following", "value", "water", "law", "cell", "force", "rate"])
+    counts = np.clip(np.exp(rng.normal(*WORDS, size=n)), 8, 400).astype(int)
+    text = np.array([f"{i} " + " ".join(rng.choice(words, size=count)) for i, count in enumerate(counts)], dtype=object)
+    queries = Queries(np.array([str(i) for i in range(n)], dtype=object), text, np.full(n, "one", dtype=object))
+    grades = (rng.random((n, 2)) < (0.6, 0.8)).astype(float)
+    return Outcomes(queries, Pool(("weak", "strong")), grades, np.full((n, 2), np.nan))
+
+
+# ---- routers of battles
+
+
+def sw_ranking(bench: Bench) -> Iterator[Row]:
+    """With the published settings: then both sides solve the same problem, and a note says how far their answers lie apart."""
+    from routewright.routers.sw_ranking import SWRanking
+
+    for where, data in tables(bench.sizes):
+        tiers = min(10, len(data.train.pool))
+        router = SWRanking(base=10.0, within="published", tiers=tiers)
+        bench.open("sw_ranking", data.arrays(), tiers=tiers)
+        fit = partial(router.fit, data.train, rng=np.random.default_rng(0))
+        yield Row("sw_ranking", f"fit, {where}", "fit", bench.compare(partial(timed, fit), do="fit"), note=bench.memory(fit))
+        yield from asked(bench, router, data.asked, where, same=True)
+
+
+def mf(bench: Bench) -> Iterator[Row]:
+    """The published training against ours with its batch and with a larger one, for as many epochs. A note gives the validation losses."""
+    from routewright.routers.mf import MF
+
+    sizes = bench.sizes
+    for where, data in tables(sizes):
+        bench.open("mf", data.arrays(), epochs=sizes.epochs)
+        for label, settings in ((f"batch {FAST['batch_size']}, lr {FAST['lr']}", FAST), ("batch 64, as published", {})):
+            router = MF(epochs=sizes.epochs, ties="drop", **settings)  # type: ignore[arg-type]
+            fit = partial(router.fit, data.train, rng=np.random.default_rng(0))
+            found = bench.compare(partial(timed, fit), do="fit")
+            notes = [losses(bench, router, data.held), bench.memory(fit)]
+            yield Row("mf", f"fit, {sizes.epochs} epochs, {label}, {where}", "fit", found, note="; ".join(notes))
+        yield from asked(bench, router, data.asked, where)
+
+
+def tables(sizes: Sizes) -> Iterator[tuple[str, Duel]]:
+    for name, (b, m) in (("arena", sizes.arena), ("MMLU", sizes.mmlu)):
+        yield f"{name}-sized", duel(b, m, sizes.width)
+
+
+def losses(bench: Bench, router: Any, held: Battles) -> str:
+    """Mean cross-entropy on the held-out battles, of ours and theirs, and of knowing nothing but which models fight."""
+    delta, rows = router.predict(held.queries).quality, np.arange(len(held))
+    ours = cross_entropy(delta[rows, held.a] - delta[rows, held.b], held.outcome)
+    if bench.worker is None:
+        return f"validation loss {ours:.4f}"
+    theirs = cross_entropy(np.array(bench.worker.ask(do="logits")["logits"]), held.outcome)
+    return f"validation loss {ours:.4f}, published {theirs:.4f} (a coin: {np.log(2):.4f})"
+
+
+def cross_entropy(logit: Floats, won: Floats) -> float:
+    return float(np.mean(np.logaddexp(0, logit) - won * logit))
+
+
+def asked(bench: Bench, router: Any, queries: Queries, where: str, *, same: bool = False) -> Iterator[Row]:
+    """predict one query at a time and many at once. Published: one at a time in both rows, for it knows no batch.
+
+    same: the two sides answer alike, and the note says how far apart they are.
+    """
+    sizes, name = bench.sizes, type(router).__module__.rpartition(".")[2]
+    count = min(sizes.asked, len(queries))
+    single = [queries.take(np.array([row])) for row in range(count)]
+    batch = queries.take(np.arange(min(sizes.batch, len(queries))))
+    request = {"do": "predict", "queries": [str(row) for row in range(count)]}
+    one = bench.compare(lambda: timed(lambda: [router.predict(query) for query in single]).per(count), per=count, **request)
+    yield Row(name, f"predict, batch 1, {where}", "query", one, note=apart(bench, router, queries, request) if same else "")
+    many = bench.compare(lambda: timed(lambda: router.predict(batch)).per(len(batch)), per=count, **request)
+    yield Row(name, f"predict, batch {len(batch)}, {where}", "query", many, note="published: one at a time" if bench.worker else "")
+
+
+def apart(bench: Bench, router: Any, queries: Queries, request: dict[str, Any]) -> str:
+    """How far the two sides' P(the second model beats the first) lie apart."""
+    if bench.worker is None:
+        return ""
+    theirs = np.array(bench.worker.ask(**request)["won"])
+    return f"win rates at most {np.abs(theirs - router.win_rate(queries, 1, 0)[: len(theirs)]).max():.1g} apart"
+
+
+# ---- routers of text
+
+
+def bert(bench: Bench) -> Iterator[Row]:
+    from routewright.routers.bert import Bert
+
+    yield from reading(bench, Bert, "MiniLM")
+
+
+def causal_llm(bench: Bench) -> Iterator[Row]:
+    if find_spec("routewright.routers.causal_llm") is None:
+        yield Row("causal_llm", "-", "fit", None, note="not measured: there is no routers/causal_llm.py")
+        return
+    from routewright.routers.causal_llm import CausalLLM
+
+    yield from reading(bench, CausalLLM, "pocket-l")
+
+
+def reading(bench: Bench, kind: Callable[..., Any], model: str) -> Iterator[Row]:
+    """Training time a text from two short trainings, so that what every training begins with is not in it; then predict."""
+    name, sizes = kind.__module__.rpartition(".")[2], bench.sizes
+    few, many = (graded(n) for n in sizes.texts)
+    what = f"{model}, texts as long as MMLU's"
+    for threads in sizes.threads:
+        made = kind(epochs=1, validation=0.0, checkpoints=False, threads=threads)
+        slope = median([_slope(made, few, many) for _ in range(sizes.runs)])
+        note = (
+            f"extrapolated from {len(few)} and {len(many)} texts: an epoch of {EPOCH:,} takes {duration(slope.wall * EPOCH)} of wall time"
+        )
+        if threads == sizes.threads[0]:
+            note += "; " + bench.memory(partial(made.fit, many, rng=np.random.default_rng(0)), there=False)
+        unit = "1,000 texts"
+        label = f"train, {threads} thread{'s' * (threads > 1)}, {what}"
+        yield Row(name, label, unit, Compared(Spent(slope.cpu * 1000, slope.wall * 1000)), NO_TRAINING, note)
+    router = kind(epochs=1, validation=0.0, checkpoints=False, threads=1).fit(few, rng=np.random.default_rng(0))
+    yield from read(bench, router, name, what)
+
+
+def _slope(router: Any, few: Outcomes, many: Outcomes) -> Spent:
+    """Seconds a text."""
+    short, long = (timed(partial(router.fit, part, rng=np.random.default_rng(0))) for part in (few, many))
+    texts = len(many) - len(few)
+    return Spent(max(0.0, long.cpu - short.cpu), max(0.0, long.wall - short.wall)).per(texts)
+
+
+def read(bench: Bench, router: Any, name: str, what: str) -> Iterator[Row]:
+    """One text at a time through the exported graph and tokenizer, as a gateway does, and many at once by predict."""
+    sizes, queries = bench.sizes, graded(bench.sizes.batch, seed=1).queries
+    texts = list(queries.text[: sizes.asked])
+    bench.open(name, model=str(model_folder(router.model)))
+    request = {"do": "predict", "queries": texts, "per": len(texts)}
+    score = served(router)
+    one = bench.compare(lambda: timed(lambda: [score(text) for text in texts]).per(len(texts)), **request)
+    yield Row(name, f"predict, batch 1, exported graph, {what}", "query", one, note=UNTRAINED[name] if bench.worker else "")
+    many = bench.compare(lambda: timed(lambda: router.predict(queries)).per(len(queries)), **request)
+    yield Row(name, f"predict, batch {len(queries)}, {what}", "query", many, note="published: one at a time" if bench.worker else "")
+
+
+UNTRAINED = {
+    "bert": "published: the same encoder in torch, its head untrained",
+    "causal_llm": "published: on the CPU instead of a GPU, up to 6 tokens generated, the query alone as the prompt",
+}
+
+
+def served(router: Any) -> Callable[[str], Floats]:
+    """Scores a text by what the router exports, on one thread, with nothing loaded anew."""
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(router.onnx().SerializeToString(), options, providers=["CPUExecutionProvider"])
+    tokenizer = Tokenizer.from_str(router.tokenizer())
+
+    def score(text: str) -> Floats:
+        ids = np.array([tokenizer.encode(text).ids], dtype=np.int64)
+        quality: Floats = session.run(["quality"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
+        return quality
+
+    return score
+
+
+# ---- the command
+
+ROUTERS: dict[str, Callable[[Bench], Iterator[Row]]] = {"sw_ranking": sw_ranking, "mf": mf, "bert": bert, "causal_llm": causal_llm}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    published = "RouteLLM 0.2.0: a Python that has it, its environment's folder, or a folder with its unpacked source"
+    parser.add_argument("--published", type=Path, metavar="PATH", help=published)
+    parser.add_argument("--only", metavar="A,B", help="of " + ", ".join(ROUTERS))
+    parser.add_argument("--runs", type=int, help="runs of which the median is told (3)")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: to see it work, not to quote")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+
+
+def main(given: argparse.Namespace) -> None:
+    """Prints the table row by row on stderr as it is measured, and whole on stdout. InputError for unknown routers and a wrong path."""
+    import torch
+
+    torch.set_num_threads(1)
+    chosen = list(ROUTERS) if given.only is None else given.only.split(",")
+    if unknown := [name for name in chosen if name not in ROUTERS]:
+        raise InputError("unknown router", where="--only", expected=", ".join(ROUTERS), found=", ".join(unknown))
+    sizes = QUICK if given.quick else Sizes()
+    if given.runs is not None:
+        if given.runs < 1:
+            raise InputError("no runs, no figures", where="--runs", expected="1 or more", found=str(given.runs))
+        sizes = replace(sizes, runs=given.runs)
+    begun, rows = os.getloadavg(), list[Row]()
+    with tempfile.TemporaryDirectory() as folder, published(given.published) as (worker, versions):
+        bench = Bench(sizes, worker, Path(folder))
+        for name in chosen:
+            for row in ROUTERS[name](bench):
+                rows.append(row)
+                print(table([row]).splitlines()[-1], file=sys.stderr, flush=True)
+    about = machine() | {
+        "load": [round(begun[0], 1), round(os.getloadavg()[0], 1)],
+        "published": versions,
+        "runs": sizes.runs,
+        "sizes": asdict(sizes),
+    }
+    print(described(about), table(rows), sep="\n\n")
+    if given.json is not None:
+        write_json(given.json, {"about": about, "rows": [_plain(row) for row in rows]})
+
+
+@contextmanager
+def published(path: Path | None) -> Iterator[tuple[Worker | None, dict[str, str]]]:
+    """A worker that has imported the published package, and its versions; (None, {}) where no path is given."""
+    if path is None:
+        yield None, {}
+        return
+    python, environment = interpreter(path)
+    # their client is made at import and wants a key; it is never asked
+    with Worker(python, SCRIPT, {"OPENAI_API_KEY": "x", "HF_HUB_OFFLINE": "1", **environment}) as worker:
+        yield worker, worker.ask(do="versions")
+
+
+def interpreter(path: Path) -> tuple[Path, dict[str, str]]:
+    """Which Python runs the published code, and what its environment needs. Raises InputError for a path that is none of the three."""
+    if path.is_file() and os.access(path, os.X_OK):
+        return path.absolute(), {}  # not resolved: a link's own place tells Python its environment
+    if (path / "bin" / "python").is_file():
+        return (path / "bin" / "python").absolute(), {}
+    if (path / "routellm" / "routers").is_dir():
+        return Path(sys.executable), {"PYTHONPATH": str(path.absolute())}
+    wanted = "a Python, an environment's folder with bin/python, or a folder that holds routellm/"
+    raise InputError(
+        "no published code", where=f"--published {path}", expected=wanted, found="neither" if path.exists() else "no such path"
+    )
+
+
+def machine() -> dict[str, Any]:
+    versions = {name: metadata.version(name) for name in ("torch", "numpy", "onnxruntime", "transformers")}
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {"processor": model, "cores": cores(), "python": platform.python_version(), "versions": versions}
+
+
+def described(about: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    theirs = ", ".join(f"{name} {version}" for name, version in about["published"].items()) or "not given"
+    load = " to ".join(map(str, about["load"]))
+    one = f"{about['processor']}, {about['cores']} cores, load {load}; {versions}; published: {theirs}; medians of {about['runs']} runs."
+    return (
+        one
+        + f" {about['sizes']['width']} dimensions; "
+        + "; ".join(
+            f"{name}-sized: {b:,} battles of {m} models"
+            for name, (b, m) in zip(("arena", "MMLU"), (about["sizes"]["arena"], about["sizes"]["mmlu"]), strict=True)
+        )
+    )
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    found = row.compared
+    sides = {"ours": found and found.ours, "theirs": found and found.theirs}
+    figures = {side: one and {"cpu_s": one.cpu, "wall_s": one.wall} for side, one in sides.items()}
+    told = {"router": row.router, "what": row.what, "unit": row.unit, "note": row.note, "published": row.published}
+    return told | figures | {"ratio": found and found.ratio}
