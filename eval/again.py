@@ -37,6 +37,7 @@ class Past:
     """A finished run with the table it is to be judged on: `fitted` holds its predictions for the rows that may be judged.
 
     roles: the pair that is judged, where it was named or found. withheld: figures that mean nothing here, with the reason.
+    kept_router: False for a run that only judged its recipe; its own predictions are there all the same.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Past:
     described: Mapping[str, Any]
     roles: Roles | None = None
     withheld: Mapping[str, str] = field(default_factory=dict)
+    kept_router: bool = True
 
     @property
     def trained_for(self) -> Roles:
@@ -100,7 +102,7 @@ def open_past(path: str, make: Make) -> Past:
             mend="Bring them back, or train again.",
         )
     router, calibration = make(manifest["config"]["router"]), Affine.identity(len(outcomes.pool))
-    if (folder / artifact.WEIGHTS).is_file():  # its own predictions are there without
+    if kept_router := (folder / artifact.WEIGHTS).is_file():
         router, calibration = artifact.load_weights(folder, router)
     scores = artifact.load_scores(folder, outcomes.pool.name)
     position = {name: row for row, name in enumerate(outcomes.queries.id)}
@@ -108,7 +110,8 @@ def open_past(path: str, make: Make) -> Past:
     fitted = Fitted(rows, scores.fold, scores.predictions, calibration, router, (), exact=False)
     rivals = {name: Predictions(quality, scores.predictions.cost) for name, quality in scores.rivals.items()}
     kept = ("data", "router", "encoder", "labels", "evaluation", "n_train", "n_calibration", "leakage")
-    return Past(metrics["router"], folder, manifest, Promise.of(metrics), outcomes, fitted, rivals, {key: metrics[key] for key in kept})
+    described = {key: metrics[key] for key in kept}
+    return Past(metrics["router"], folder, manifest, Promise.of(metrics), outcomes, fitted, rivals, described, kept_router=kept_router)
 
 
 def encoder_of(past: Past, make: Make, config: Any = None) -> Any:
@@ -138,7 +141,8 @@ def on_other_data(past: Past, other: Other, make: Make, wanted: Wanted | None = 
     there is none here. Raises InputError for other models that nothing is said of, for further training tables that changed, and for too
     few queries.
     """
-    artifact.require_weights(past.folder)
+    if not past.kept_router:
+        artifact.require_weights(past.folder)
     trained = past.outcomes.pool.name
     chosen = (wanted or Wanted()).on(trained, judged(other.table), str(past.folder))
     known, queries = _known(past, make), other.table.queries
