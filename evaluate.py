@@ -5,6 +5,8 @@ python evaluate.py runs=[outputs/a] data=routellm_mtbench
 python evaluate.py runs=[outputs/a] data=zeroeval_gsm 'pairs=[[gpt-3.5-turbo-0125,gpt-4o-2024-08-06]]'
 """
 
+from typing import Any, cast
+
 from omegaconf import DictConfig, OmegaConf
 
 from routewright.core import run
@@ -26,7 +28,8 @@ def main(cfg: DictConfig, job: run.Run) -> None:
     from routewright.eval.promises import Asked
 
     source = instantiate(cfg.data) if cfg.get("data") else None
-    wanted = transfer.Wanted.of(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False), other_data=source is not None)
+    settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))
+    wanted = transfer.Wanted.of(settings, other_data=source is not None)
     paths = [cfg.runs] if isinstance(cfg.runs, str) else [str(path) for path in cfg.runs]
     with job.stage("open"):
         pasts = [again.open_past(path, instantiate) for path in paths]

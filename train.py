@@ -41,7 +41,7 @@ def main(cfg: DictConfig, job: run.Run) -> None:
         asked = replace(asked, traffic=read_traffic(cfg.policy.queries, encode))
         outcomes = loaded.outcomes if encode is None else loaded.outcomes.encoded(encode(loaded.outcomes.queries.text))
         learn = lesson(outcomes, loaded.battles, extra, mixing, encode)
-        job.facts |= {"encoder": "none" if reads_text else encoder.fingerprint}
+        job.facts |= {"encoder": "none" if reads_text or encoder is None else encoder.fingerprint}
         job.facts |= {"extra": {name: {**part.provenance(), **learn.told[name]} for name, part in further.items()}} if further else {}
     with job.stage("split"):
         division = Division.of(loaded, outcomes.queries, cfg.split, cfg.cv, alone=not mixing.own, rng=job.rng("split"))

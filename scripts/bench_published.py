@@ -181,7 +181,7 @@ class Desk:
         import transformers
         from routellm.routers import routers  # noqa: F401 - that it can be imported is the answer
 
-        torch.set_num_threads(1)
+        self.bench.settle_torch()
         return {"torch": torch.__version__, "numpy": numpy.__version__, "transformers": transformers.__version__}
 
     def open(self, router: str, data: str | None = None, **options: Any) -> dict[str, Any]:

@@ -17,18 +17,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_data import Duel, duel, graded
 
-from routewright.core.bench import Compared, Row, Spent, Worker, alternate, duration, median, peak_growth, spent, table, timed
+from routewright.core.bench import (
+    Compared,
+    Row,
+    Spent,
+    Worker,
+    alternate,
+    duration,
+    median,
+    peak_growth,
+    settle_torch,
+    spent,
+    table,
+    timed,
+)
 from routewright.core.files import write_json
 from routewright.core.hub import model_folder
 from routewright.core.run import cores
-from routewright.core.types import Battles, Floats, InputError, Outcomes, Pool, Queries
+from routewright.core.types import Battles, Floats, InputError, Outcomes, Queries
 
 SCRIPT = Path(__file__).with_name("bench_published.py")
 FAST = {"batch_size": 512, "lr": 1.2e-3}  # of mf: four times the rate for eight times the batch
 NO_TRAINING = "the package trains none"
 EPOCH = 13_767  # texts in one epoch: RouteLLM's MMLU with clean labels
-WORDS = (4.04, 0.76)  # mean and deviation of the log of a text's words, in the same MMLU
 
 
 @dataclass(frozen=True)
@@ -67,10 +80,10 @@ class Bench:
             options["data"] = str(path)
         self.worker.ask(do="open", router=router, **options)
 
-    def compare(self, ours: Callable[[], Spent], **request: Any) -> Compared:
-        """Ours and what the worker is asked for, in turn. Each once before: what is loaded at the first call is not counted."""
+    def compare(self, ours: Callable[[], Spent], *, warm: bool = True, **request: Any) -> Compared:
+        """Ours and what the worker is asked for, in turn. warm: each once before, so that what a first call loads does not count."""
         theirs = None if self.worker is None else partial(self.published, **request)
-        for side in (ours, theirs):
+        for side in (ours, theirs) if warm else ():
             if side is not None:
                 side()
         return alternate(ours, theirs, self.sizes.runs)
@@ -80,7 +93,7 @@ class Bench:
         return spent(self.worker.ask(**request)).per(per)
 
     def memory(self, fit: Callable[[], object], *, there: bool = True) -> str:
-        """How much memory a fit takes, ours and theirs, in words."""
+        """How much memory a fit takes, ours and theirs (there: the worker can fit), in words."""
         theirs = self.worker.ask(do="peak")["mib"] if self.worker and there else None
         said = f"peak memory of fit +{_mib(peak_growth(fit))}"
         return said if theirs is None else f"{said}, published +{_mib(theirs)}"
@@ -88,71 +101,6 @@ class Bench:
 
 def _mib(growth: float | None) -> str:
     return "unknown" if growth is None else f"{growth:.0f} MiB"
-
-
-# ---- made-up data
-
-
-@dataclass(frozen=True)
-class Duel:
-    """Battles to learn from, those held out, and queries to ask one at a time."""
-
-    train: Battles
-    held: Battles
-    asked: Queries
-
-    def arrays(self) -> dict[str, Any]:
-        """As the published side reads them. Its table of held-out vectors is what it is asked about, too."""
-        train, held = self.train, self.held
-        assert np.array_equal(train.query, np.arange(len(train)))
-        return {
-            "m": len(train.pool),
-            "vectors": train.queries.vectors(),
-            "a": train.a,
-            "b": train.b,
-            "won": train.outcome,
-            "asked": held.queries.vectors(),
-            "held_a": held.a,
-            "held_b": held.b,
-        }
-
-
-def duel(b: int, m: int, d: int, seed: int = 0) -> Duel:
-    """b battles without ties, 95 % to learn from. Who wins hangs on 16 hidden directions of the query, in which each model has its skill,
-    and on a level of each model; half a query's squared length is noise, and every query has the same first coordinate.
-    """
-    rng = np.random.default_rng(seed)
-    hidden = rng.normal(size=(b, 16))
-    basis = np.linalg.qr(rng.normal(size=(d - 1, 16)))[0].T
-    signal = hidden / np.linalg.norm(hidden, axis=1, keepdims=True) @ basis
-    vectors = np.column_stack([np.full(b, 0.5), signal + rng.normal(size=(b, d - 1)) / np.sqrt(d)])
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    a = rng.integers(m, size=b)
-    other = (a + rng.integers(1, m, size=b)) % m
-    skill, level = rng.normal(size=(m, 16)), rng.normal(size=m)
-    ahead = ((skill[a] - skill[other]) * hidden).sum(axis=1) / 4 + level[a] - level[other]
-    won = rng.random(b) < 1 / (1 + np.exp(-ahead))
-    cut = round(0.95 * b)
-    pool = Pool(tuple(f"model-{j:03d}" for j in range(m)))
-
-    def part(rows: slice) -> Battles:
-        names = np.array([str(i) for i in range(len(a[rows]))], dtype=object)
-        queries = Queries(names, names, names, vectors[rows].astype(np.float32))
-        return Battles(queries, pool, np.arange(len(names)), a[rows], other[rows], won[rows].astype(float))
-
-    held = part(slice(cut, None))
-    return Duel(part(slice(cut)), held, held.queries)
-
-
-def graded(n: int, seed: int = 0) -> Outcomes:
-    """Texts of common words as long as MMLU's questions, and grades of two models."""
-    rng = np.random.default_rng(seed)
-    words = np.array(["the", "of", "a", "in", "which", "is", "to", "and", "following", "value", "water", "law", "cell", "force", "rate"])
-    counts = np.clip(np.exp(rng.normal(*WORDS, size=n)), 8, 400).astype(int)
-    text = np.array([f"{i} " + " ".join(rng.choice(words, size=count)) for i, count in enumerate(counts)], dtype=object)
-    queries = Queries(np.array([str(i) for i in range(n)], dtype=object), text, np.full(n, "one", dtype=object))
-    grades = (rng.random((n, 2)) < (0.6, 0.8)).astype(float)
-    return Outcomes(queries, Pool(("weak", "strong")), grades, np.full((n, 2), np.nan))
 
 
 # ---- routers of battles
@@ -167,7 +115,8 @@ def sw_ranking(bench: Bench) -> Iterator[Row]:
         router = SWRanking(base=10.0, within="published", tiers=tiers)
         bench.open("sw_ranking", data.arrays(), tiers=tiers)
         fit = partial(router.fit, data.train, rng=np.random.default_rng(0))
-        yield Row("sw_ranking", f"fit, {where}", "fit", bench.compare(partial(timed, fit), do="fit"), note=bench.memory(fit))
+        note = bench.memory(fit)
+        yield Row("sw_ranking", f"fit, {where}", "fit", bench.compare(partial(timed, fit), warm=False, do="fit"), note=note)
         yield from asked(bench, router, data.asked, where, same=True)
 
 
@@ -181,9 +130,10 @@ def mf(bench: Bench) -> Iterator[Row]:
         for label, settings in ((f"batch {FAST['batch_size']}, lr {FAST['lr']}", FAST), ("batch 64, as published", {})):
             router = MF(epochs=sizes.epochs, ties="drop", **settings)  # type: ignore[arg-type]
             fit = partial(router.fit, data.train, rng=np.random.default_rng(0))
-            found = bench.compare(partial(timed, fit), do="fit")
-            notes = [losses(bench, router, data.held), bench.memory(fit)]
-            yield Row("mf", f"fit, {sizes.epochs} epochs, {label}, {where}", "fit", found, note="; ".join(notes))
+            memory = bench.memory(fit, there=settings is FAST)  # theirs is the same in both rows
+            found = bench.compare(partial(timed, fit), warm=False, do="fit")
+            note = f"{losses(bench, router, data.held)}; {memory}"
+            yield Row("mf", f"fit, {sizes.epochs} epochs, {label}, {where}", "fit", found, note=note)
         yield from asked(bench, router, data.asked, where)
 
 
@@ -215,7 +165,7 @@ def asked(bench: Bench, router: Any, queries: Queries, where: str, *, same: bool
     count = min(sizes.asked, len(queries))
     single = [queries.take(np.array([row])) for row in range(count)]
     batch = queries.take(np.arange(min(sizes.batch, len(queries))))
-    request = {"do": "predict", "queries": [str(row) for row in range(count)]}
+    request: dict[str, Any] = {"do": "predict", "queries": [str(row) for row in range(count)]}
     one = bench.compare(lambda: timed(lambda: [router.predict(query) for query in single]).per(count), per=count, **request)
     yield Row(name, f"predict, batch 1, {where}", "query", one, note=apart(bench, router, queries, request) if same else "")
     many = bench.compare(lambda: timed(lambda: router.predict(batch)).per(len(batch)), per=count, **request)
@@ -255,32 +205,38 @@ def reading(bench: Bench, kind: Callable[..., Any], model: str) -> Iterator[Row]
     what = f"{model}, texts as long as MMLU's"
     for threads in sizes.threads:
         made = kind(epochs=1, validation=0.0, checkpoints=False, threads=threads)
-        slope = median([_slope(made, few, many) for _ in range(sizes.runs)])
-        note = (
-            f"extrapolated from {len(few)} and {len(many)} texts: an epoch of {EPOCH:,} takes {duration(slope.wall * EPOCH)} of wall time"
-        )
         if threads == sizes.threads[0]:
-            note += "; " + bench.memory(partial(made.fit, many, rng=np.random.default_rng(0)), there=False)
-        unit = "1,000 texts"
-        label = f"train, {threads} thread{'s' * (threads > 1)}, {what}"
+            made.fit(few, rng=np.random.default_rng(0))  # the first training loads libraries, too
+        memory = bench.memory(partial(made.fit, many, rng=np.random.default_rng(0)), there=False)
+        slope = median([_slope(made, few, many) for _ in range(sizes.runs)])
+        label, unit = f"train, {threads} thread{'s' * (threads > 1)}, {what}", "1,000 texts"
+        if min(slope.cpu, slope.wall) <= 0:
+            yield Row(name, label, unit, None, NO_TRAINING, "not measured: the longer training took no longer; more runs or more texts")
+            continue
+        epoch = f"an epoch of {EPOCH:,} takes {duration(slope.wall * EPOCH)} of wall time"
+        note = f"extrapolated from {len(few)} and {len(many)} texts: {epoch}; {memory}"
         yield Row(name, label, unit, Compared(Spent(slope.cpu * 1000, slope.wall * 1000)), NO_TRAINING, note)
     router = kind(epochs=1, validation=0.0, checkpoints=False, threads=1).fit(few, rng=np.random.default_rng(0))
     yield from read(bench, router, name, what)
 
 
 def _slope(router: Any, few: Outcomes, many: Outcomes) -> Spent:
-    """Seconds a text."""
+    """Seconds a text, by the difference of two trainings."""
     short, long = (timed(partial(router.fit, part, rng=np.random.default_rng(0))) for part in (few, many))
     texts = len(many) - len(few)
-    return Spent(max(0.0, long.cpu - short.cpu), max(0.0, long.wall - short.wall)).per(texts)
+    return Spent(long.cpu - short.cpu, long.wall - short.wall).per(texts)
 
 
 def read(bench: Bench, router: Any, name: str, what: str) -> Iterator[Row]:
-    """One text at a time through the exported graph and tokenizer, as a gateway does, and many at once by predict."""
+    """One text at a time through the exported graph and tokenizer, as a gateway does, and many at once by predict.
+
+    Those that are asked one at a time are spread evenly over the lengths of all.
+    """
     sizes, queries = bench.sizes, graded(bench.sizes.batch, seed=1).queries
-    texts = list(queries.text[: sizes.asked])
+    by_length = np.argsort([len(text) for text in queries.text], kind="stable")
+    texts = list(queries.text[by_length[((np.arange(sizes.asked) + 0.5) / sizes.asked * len(queries)).astype(int)]])
     bench.open(name, model=str(model_folder(router.model)))
-    request = {"do": "predict", "queries": texts, "per": len(texts)}
+    request: dict[str, Any] = {"do": "predict", "queries": texts, "per": len(texts)}
     score = served(router)
     one = bench.compare(lambda: timed(lambda: [score(text) for text in texts]).per(len(texts)), **request)
     yield Row(name, f"predict, batch 1, exported graph, {what}", "query", one, note=UNTRAINED[name] if bench.worker else "")
@@ -328,9 +284,6 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def main(given: argparse.Namespace) -> None:
     """Prints the table row by row on stderr as it is measured, and whole on stdout. InputError for unknown routers and a wrong path."""
-    import torch
-
-    torch.set_num_threads(1)
     chosen = list(ROUTERS) if given.only is None else given.only.split(",")
     if unknown := [name for name in chosen if name not in ROUTERS]:
         raise InputError("unknown router", where="--only", expected=", ".join(ROUTERS), found=", ".join(unknown))
@@ -341,6 +294,7 @@ def main(given: argparse.Namespace) -> None:
         sizes = replace(sizes, runs=given.runs)
     begun, rows = os.getloadavg(), list[Row]()
     with tempfile.TemporaryDirectory() as folder, published(given.published) as (worker, versions):
+        settle_torch()
         bench = Bench(sizes, worker, Path(folder))
         for name in chosen:
             for row in ROUTERS[name](bench):
