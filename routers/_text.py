@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("routewright")
 
 SCORED = 32  # texts in one run of the graph
+MANY = 1000  # texts after which the session is let go
 VERSION = 1  # raise it when the code of a training changes what comes out: part of a checkpoint's name
 RECIPE = ("epochs", "lr", "head_lr", "layer_decay", "weight_decay", "warmup", "batch_size", "clip", "validation", "patience")
 
@@ -150,6 +151,8 @@ class TextRouter(Base):
             tokens, mask = padded([ids[row] for row in rows], self._padding())
             assert session is not None
             quality[rows] = session.run(["quality"], {"input_ids": tokens, "attention_mask": mask})[0]
+        if len(ids) > MANY:
+            self.__dict__.pop("session_", None)  # its arena has grown to a gigabyte or two, and a run of folds keeps every router
         return Predictions(quality, np.tile(self.cost_, (len(ids), 1)))
 
     def onnx(self) -> onnx.ModelProto:
