@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -55,7 +55,7 @@ class Sizes:
     batch: int = 256
     epochs: int = 10
     texts: tuple[int, int] = (32, 160)
-    runs: int = 3
+    runs: int = 5
     threads: tuple[int, ...] = (1, 2)
 
 
@@ -83,9 +83,8 @@ class Bench:
     def compare(self, ours: Callable[[], Spent], *, warm: bool = True, **request: Any) -> Compared:
         """Ours and what the worker is asked for, in turn. warm: each once before, so that what a first call loads does not count."""
         theirs = None if self.worker is None else partial(self.published, **request)
-        for side in (ours, theirs) if warm else ():
-            if side is not None:
-                side()
+        if warm:
+            alternate(ours, theirs, 1)
         return alternate(ours, theirs, self.sizes.runs)
 
     def published(self, *, per: int = 1, **request: Any) -> Spent:
@@ -114,27 +113,55 @@ def sw_ranking(bench: Bench) -> Iterator[Row]:
         tiers = min(10, len(data.train.pool))
         router = SWRanking(base=10.0, within="published", tiers=tiers)
         bench.open("sw_ranking", data.arrays(), tiers=tiers)
-        fit = partial(router.fit, data.train, rng=np.random.default_rng(0))
+        fit = fitting(router, data.train)
         note = bench.memory(fit)
         yield Row("sw_ranking", f"fit, {where}", "fit", bench.compare(partial(timed, fit), warm=False, do="fit"), note=note)
         yield from asked(bench, router, data.asked, where, same=True)
 
 
 def mf(bench: Bench) -> Iterator[Row]:
-    """The published training against ours with its batch and with a larger one, for as many epochs. A note gives the validation losses."""
-    from routewright.routers.mf import MF
-
+    """The published training against ours with its batch and a larger one, for as many epochs, and the latter for as many as it takes."""
     sizes = bench.sizes
     for where, data in tables(sizes):
         bench.open("mf", data.arrays(), epochs=sizes.epochs)
-        for label, settings in ((f"batch {FAST['batch_size']}, lr {FAST['lr']}", FAST), ("batch 64, as published", {})):
-            router = MF(epochs=sizes.epochs, ties="drop", **settings)  # type: ignore[arg-type]
-            fit = partial(router.fit, data.train, rng=np.random.default_rng(0))
+        label = f"batch {FAST['batch_size']}, lr {FAST['lr']}"
+        for settings, words in ((FAST, label), ({}, "batch 64, as published")):
+            router, fit = factorisation(data, sizes.epochs, settings)
             memory = bench.memory(fit, there=settings is FAST)  # theirs is the same in both rows
             found = bench.compare(partial(timed, fit), warm=False, do="fit")
-            note = f"{losses(bench, router, data.held)}; {memory}"
-            yield Row("mf", f"fit, {sizes.epochs} epochs, {label}, {where}", "fit", found, note=note)
+            note = f"{losses(router, data.held, bench.worker)}; {memory}"
+            yield Row("mf", f"fit, {sizes.epochs} epochs, {words}, {where}", "fit", found, note=note)
+        if bench.worker is not None and (fewer := enough(bench.worker, data, sizes.epochs)):
+            router, fit = factorisation(data, fewer, FAST)
+            found = bench.compare(partial(timed, fit), do="fit")
+            note = f"{losses(router, data.held, bench.worker)}; published: {sizes.epochs} epochs"
+            yield Row("mf", f"fit to the published loss, {fewer} epochs, {label}, {where}", "fit", found, note=note)
         yield from asked(bench, router, data.asked, where)
+
+
+def factorisation(data: Duel, epochs: int, settings: Mapping[str, float]) -> tuple[Any, Callable[[], object]]:
+    """A router, and what fits it."""
+    from routewright.routers.mf import MF
+
+    router = MF(epochs=epochs, ties="drop", **settings)  # type: ignore[arg-type]
+    return router, fitting(router, data.train)
+
+
+def enough(worker: Worker, data: Duel, most: int) -> int:
+    """The fewest epochs, counted down from `most`, at which the larger batch is not above the published loss; 0 where there are none."""
+    target, least = published_loss(worker, data.held), 0
+    for epochs in range(most, 0, -1):
+        router, fit = factorisation(data, epochs, FAST)
+        fit()
+        if loss(router, data.held) > target:
+            break
+        least = epochs
+    return least
+
+
+def fitting(router: Any, table: Battles | Outcomes) -> Callable[[], object]:
+    """A fit from one seed, every time it is called."""
+    return lambda: router.fit(table, rng=np.random.default_rng(0))
 
 
 def tables(sizes: Sizes) -> Iterator[tuple[str, Duel]]:
@@ -142,14 +169,22 @@ def tables(sizes: Sizes) -> Iterator[tuple[str, Duel]]:
         yield f"{name}-sized", duel(b, m, sizes.width)
 
 
-def losses(bench: Bench, router: Any, held: Battles) -> str:
-    """Mean cross-entropy on the held-out battles, of ours and theirs, and of knowing nothing but which models fight."""
-    delta, rows = router.predict(held.queries).quality, np.arange(len(held))
-    ours = cross_entropy(delta[rows, held.a] - delta[rows, held.b], held.outcome)
-    if bench.worker is None:
+def losses(router: Any, held: Battles, worker: Worker | None) -> str:
+    """Mean cross-entropy on the held-out battles, of ours and theirs, and of knowing nothing."""
+    ours = loss(router, held)
+    if worker is None:
         return f"validation loss {ours:.4f}"
-    theirs = cross_entropy(np.array(bench.worker.ask(do="logits")["logits"]), held.outcome)
-    return f"validation loss {ours:.4f}, published {theirs:.4f} (a coin: {np.log(2):.4f})"
+    theirs = published_loss(worker, held)
+    return f"validation loss {ours:.4f}, published {theirs:.4f} ({ours / theirs - 1:+.1%}; a coin: {np.log(2):.4f})"
+
+
+def loss(router: Any, held: Battles) -> float:
+    delta, rows = router.predict(held.queries).quality, np.arange(len(held))
+    return cross_entropy(delta[rows, held.a] - delta[rows, held.b], held.outcome)
+
+
+def published_loss(worker: Worker, held: Battles) -> float:
+    return cross_entropy(np.array(worker.ask(do="logits")["logits"]), held.outcome)
 
 
 def cross_entropy(logit: Floats, won: Floats) -> float:
@@ -206,8 +241,8 @@ def reading(bench: Bench, kind: Callable[..., Any], model: str) -> Iterator[Row]
     for threads in sizes.threads:
         made = kind(epochs=1, validation=0.0, checkpoints=False, threads=threads)
         if threads == sizes.threads[0]:
-            made.fit(few, rng=np.random.default_rng(0))  # the first training loads libraries, too
-        memory = bench.memory(partial(made.fit, many, rng=np.random.default_rng(0)), there=False)
+            fitting(made, few)()  # the first training loads libraries, too
+        memory = bench.memory(fitting(made, many), there=False)
         slope = median([_slope(made, few, many) for _ in range(sizes.runs)])
         label, unit = f"train, {threads} thread{'s' * (threads > 1)}, {what}", "1,000 texts"
         if min(slope.cpu, slope.wall) <= 0:
@@ -222,16 +257,13 @@ def reading(bench: Bench, kind: Callable[..., Any], model: str) -> Iterator[Row]
 
 def _slope(router: Any, few: Outcomes, many: Outcomes) -> Spent:
     """Seconds a text, by the difference of two trainings."""
-    short, long = (timed(partial(router.fit, part, rng=np.random.default_rng(0))) for part in (few, many))
+    short, long = (timed(fitting(router, part)) for part in (few, many))
     texts = len(many) - len(few)
     return Spent(long.cpu - short.cpu, long.wall - short.wall).per(texts)
 
 
 def read(bench: Bench, router: Any, name: str, what: str) -> Iterator[Row]:
-    """One text at a time through the exported graph and tokenizer, as a gateway does, and many at once by predict.
-
-    Those that are asked one at a time are spread evenly over the lengths of all.
-    """
+    """One text at a time (spread over the lengths of all) by the exported graph and tokenizer, as a gateway does, and all by predict."""
     sizes, queries = bench.sizes, graded(bench.sizes.batch, seed=1).queries
     by_length = np.argsort([len(text) for text in queries.text], kind="stable")
     texts = list(queries.text[by_length[((np.arange(sizes.asked) + 0.5) / sizes.asked * len(queries)).astype(int)]])
@@ -274,10 +306,10 @@ ROUTERS: dict[str, Callable[[Bench], Iterator[Row]]] = {"sw_ranking": sw_ranking
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    published = "RouteLLM 0.2.0: a Python that has it, its environment's folder, or a folder with its unpacked source"
-    parser.add_argument("--published", type=Path, metavar="PATH", help=published)
+    theirs = "RouteLLM 0.2.0: a Python that has it, its environment's folder, or a folder with its unpacked source"
+    parser.add_argument("--published", type=Path, metavar="PATH", help=theirs)
     parser.add_argument("--only", metavar="A,B", help="of " + ", ".join(ROUTERS))
-    parser.add_argument("--runs", type=int, help="runs of which the median is told (3)")
+    parser.add_argument("--runs", type=int, help="runs of which the median is told (5)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: to see it work, not to quote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
 
@@ -289,9 +321,9 @@ def main(given: argparse.Namespace) -> None:
         raise InputError("unknown router", where="--only", expected=", ".join(ROUTERS), found=", ".join(unknown))
     sizes = QUICK if given.quick else Sizes()
     if given.runs is not None:
-        if given.runs < 1:
-            raise InputError("no runs, no figures", where="--runs", expected="1 or more", found=str(given.runs))
         sizes = replace(sizes, runs=given.runs)
+    if sizes.runs < 1:
+        raise InputError("no runs, no figures", where="--runs", expected="1 or more", found=str(given.runs))
     begun, rows = os.getloadavg(), list[Row]()
     with tempfile.TemporaryDirectory() as folder, published(given.published) as (worker, versions):
         settle_torch()

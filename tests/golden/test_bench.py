@@ -212,3 +212,23 @@ def test_made_up_texts_are_as_long_as_mmlu_s(monkeypatch: pytest.MonkeyPatch) ->
     counts = np.array([len(text.split()) for text in bench_data.graded(4000).queries.text])
     assert 50 < np.median(counts) < 64
     assert 68 < counts.mean() < 84
+
+
+@pytest.mark.parametrize(("sure", "least"), [(0.0, 1), (50.0, 0)])
+def test_the_fewest_epochs_that_reach_a_loss(monkeypatch: pytest.MonkeyPatch, sure: float, least: int) -> None:
+    """One epoch is better than a coin; three are not as good as knowing every outcome."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import bench_data
+    import bench_routers
+
+    data = bench_data.duel(3000, 4, 32)
+
+    class Known(Worker):
+        def __init__(self) -> None:
+            pass
+
+        def ask(self, **request: object) -> dict[str, object]:
+            assert request == {"do": "logits"}
+            return {"logits": [float(logit) for logit in sure * (2 * data.held.outcome - 1)]}
+
+    assert bench_routers.enough(Known(), data, 3) == least
