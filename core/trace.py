@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from routewright.core.graph import OPSET
+from routewright.core.graph import OPSET, run
 from routewright.core.types import InputError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def trace(module: Any, *, output: str, limit: int, tokens: int, prefix: str, whe
     with torch.no_grad():
         wanted = module(ids, mask).numpy()
     graph = _exported(module, (ids[:2, : limit - 1], torch.ones((2, limit - 1), dtype=torch.int64)), output, prefix, wanted.shape[1])
-    got = _session(graph).run([output], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
+    got = run(graph, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
     worst = float(np.abs(got - wanted).max())
     if not worst < CLOSE:
         raise InputError("the exported graph differs from the model", where=where, expected=f"within {CLOSE:g}", found=str(worst))
@@ -65,12 +65,3 @@ def _exported(module: Any, sample: tuple[Any, Any], output: str, prefix: str, wi
     graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value = width  # the tracer leaves it open
     onnx.checker.check_model(graph, full_check=True)
     return graph
-
-
-def _session(graph: onnx.ModelProto) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])

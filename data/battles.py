@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from routewright.core.files import json_bytes, write_atomic
-from routewright.core.judged import win_shares as win_shares
 from routewright.core.types import Battles, Floats, InputError, Ints, Pool, Queries, Strings
 from routewright.data.judge import PairJudge, report
 from routewright.data.tables import PRICES

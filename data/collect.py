@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from routewright.core.contracts import Grader
+from routewright.core.judged import win_shares
 from routewright.core.prices import PriceBook
 from routewright.core.types import Battles, Floats, InputError, Outcomes, Pool, Strings
 from routewright.data import battles as fights
@@ -229,7 +230,7 @@ class Collector:
         said = await self._judged(judge, cells)
         found, report = fights.verdicts(judge, said)
         fought = fights.battles(self.planner.questions.queries, self._pool(), found, sheet.usd)
-        return fights.win_shares(fought), fought, {"kind": "pairwise", "model": judge.model, "asked": len(cells), **report}
+        return win_shares(fought), fought, {"kind": "pairwise", "model": judge.model, "asked": len(cells), **report}
 
     async def _judged(self, judge: Any, cells: Mapping[tuple[int, ...], Any]) -> dict[tuple[int, ...], str]:
         """The judge's text for every cell that it answered."""

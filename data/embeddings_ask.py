@@ -8,13 +8,12 @@ import binascii
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from routewright.core.prices import PER_MILLION
 from routewright.core.types import Floats, InputError
@@ -25,6 +24,7 @@ from routewright.data.calls import CallError, Reply, Request
 from routewright.data.lane import AGAIN, WAIT_MOST_S
 from routewright.data.limits import Limits
 from routewright.data.redact import redact
+from routewright.data.retry import retrying
 from routewright.data.spending import Spending
 from routewright.data.tokens import count_tokens
 from routewright.data.vectors import Keep
@@ -292,20 +292,3 @@ class Asker:
         if not answer.get("data") and answer.get("error"):
             raise carried_error(answer["error"])
         return answer
-
-
-def retrying(limits: Limits, rng: np.random.Generator, sleep: Callable[[float], Awaitable[None]]) -> Callable[..., Awaitable[Any]]:
-    """Calls again what raised a CallError that may pass: after a jittered, doubling wait, and never before the server's Retry-After."""
-
-    def wait(state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        jitter = float(rng.uniform(0.0, min(limits.backoff_max_s, limits.backoff_s * 2.0 ** (state.attempt_number - 1))))
-        return max(jitter, getattr(error, "after", None) or 0.0)
-
-    return AsyncRetrying(
-        stop=stop_after_attempt(limits.attempts),
-        wait=wait,
-        retry=retry_if_exception(lambda error: isinstance(error, CallError) and error.retry),
-        sleep=sleep,
-        reraise=True,
-    )

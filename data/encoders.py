@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from routewright.core.files import cache_dir, json_bytes, sha256
+from routewright.core.graph import session
 from routewright.core.hub import model_folder
 from routewright.core.trace import trace
 from routewright.core.types import Floats, InputError, Ints
@@ -144,7 +145,7 @@ class SentenceEncoder:
 
     @cached_property
     def _session(self) -> Any:
-        return _session(self._exported, self.threads or os.cpu_count() or 1)
+        return session(self._exported, self.threads or os.cpu_count() or 1)
 
     def _compute(self, texts: list[str]) -> Floats:
         """[n,d] float32 of distinct texts: the longest first, in batches of like length."""
@@ -249,16 +250,6 @@ def checked_texts(texts: Sequence[str]) -> list[str]:
             found = f"{lone[0]!r} at character {lone.start()}"
             raise InputError(f"texts[{position}] is not Unicode text", expected="no lone surrogates", found=found)
     return rows
-
-
-def _session(model: Path | bytes, threads: int) -> Any:
-    """An onnxruntime session on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning took 15 % more CPU and saved no time
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _export(folder: Path, limit: int) -> bytes:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from routewright.core.contracts import Backend
 from routewright.core.prices import PriceBook
@@ -21,6 +19,7 @@ from routewright.data.calls import UNKNOWN, Ask, CallError, Reply
 from routewright.data.lane import AGAIN, Job, Lane
 from routewright.data.limits import Limits
 from routewright.data.redact import redact
+from routewright.data.retry import retrying
 from routewright.data.spending import Rates, Spending, prompt_tokens
 from routewright.data.store import Store
 from routewright.data.tally import Tally
@@ -59,7 +58,7 @@ class Engine:
         *,
         watch: Callable[[Tally], None] | None = None,
         count_tokens: Callable[[str], int],
-        rng: np.random.Generator | random.Random | None = None,
+        rng: np.random.Generator | None = None,
     ) -> None:
         self.backend, self.store, self.prices, self.limits = backend, store, prices, limits
         self.watch, self.count_tokens = watch, count_tokens
@@ -208,37 +207,21 @@ class Engine:
 
     async def _work(self, lane: Lane, room: asyncio.Semaphore) -> None:
         """Makes one call of this model after another."""
-        retrying = self._retrying(lane)
+        call = retrying(self.limits, self._rng, lane.breaker.sleep)
         try:
             while (item := await lane.queue.get()) is not None:
                 room.release()
-                await self._one(lane, retrying, *item)
+                await self._one(lane, call, *item)
         except BaseException:
             self._halt("stopped")  # at once: others may be ready to send
             raise
 
-    def _retrying(self, lane: Lane) -> Callable[..., Awaitable[None]]:
-        limits = self.limits
-
-        def wait(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            jitter = float(self._rng.uniform(0.0, min(limits.backoff_max_s, limits.backoff_s * 2.0 ** (state.attempt_number - 1))))
-            return max(jitter, getattr(error, "after", None) or 0.0)
-
-        return AsyncRetrying(
-            stop=stop_after_attempt(limits.attempts),
-            wait=wait,
-            retry=retry_if_exception(lambda error: isinstance(error, CallError) and error.retry),
-            sleep=lane.breaker.sleep,
-            reraise=True,
-        )
-
-    async def _one(self, lane: Lane, retrying: Callable[..., Awaitable[None]], key: str, ask: Ask) -> None:
+    async def _one(self, lane: Lane, call: Callable[..., Awaitable[None]], key: str, ask: Ask) -> None:
         """One call to its end: kept in the store, or counted as not asked."""
         counts = lane.counts
         job = Job(key, ask, lane.rates.high(self._prompt(lane.rates, ask), ask.request))
         try:
-            await retrying(self._attempt, lane, job)
+            await call(self._attempt, lane, job)
             counts.recorded += self._busy[key]
         except NotAsked:
             counts.not_asked += 1 + self._busy[key]

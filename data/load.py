@@ -57,7 +57,7 @@ def load(source: Source, *, kind: str = "random", cv: int | None = None) -> Load
 
 
 class Division(NamedTuple):
-    """How the table is divided: the folds, their kind in words, and what leaks over them."""
+    """How the table is divided: the folds, the kind of split (none: nothing is learned from this table), and what leaks over them."""
 
     kind: str
     cuts: list[split.Fold]
@@ -74,7 +74,7 @@ class Division(NamedTuple):
             raise InputError("folds need something to learn from", expected="cv=null with mix.own=0", found=f"cv={cv}")
         if alone:
             cuts = split.judged_alone(queries, calibration=float(shares["calibration"]), rng=rng)
-            return cls("other data to learn from", cuts, {})
+            return cls("none", cuts, {})
         cuts = split.folds(queries, **{**shares, "kind": loaded.kind}, cv=cv, given=loaded.given, rng=rng)
         return cls(loaded.kind, cuts, audit.leakage(queries, cuts))
 

@@ -6,8 +6,9 @@ RouteLLM mixes arena battles with judged ones and removes what comes close to a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from routewright.core.text import normalise
 from routewright.core.types import Battles, Bools, Floats, InputError, Ints, Outcomes, Queries
 from routewright.data import duels
 from routewright.data.audit import nearest
+
+OF_BATTLES = "Choose a router of battles: mf, sw_ranking, or bert with router.head=labels."
 
 log = logging.getLogger("routewright")
 
@@ -46,15 +49,23 @@ class Mixing:
         """Of this further table's battles."""
         return float((self.weights or {}).get(name, 1.0))
 
-    def check(self, names: Sequence[str]) -> None:
-        """Raises InputError for a weight of a table that is not there, and where nothing is left to learn from."""
-        unknown = sorted(set(self.weights or {}) - set(names))
-        if unknown:
-            raise InputError(
-                "a weight belongs to no table", where="mix.weights", expected=", ".join(names) or "none", found=", ".join(unknown)
-            )
-        if not self.own and not names:
+    def check(self, pools: Mapping[str, Sequence[str]]) -> None:
+        """Raises InputError for a weight of a table or a name of a model that is not there, and where nothing is left to learn from.
+
+        pools: each further table's models, by its name.
+        """
+        _among(pools, self.weights, "mix.weights", "a weight belongs to no further table")
+        _among(dict.fromkeys(chain(*pools.values())), self.names, "mix.names", "a name belongs to no model of a further table")
+        if not self.own and not pools:
             raise InputError("there is nothing to learn from", expected="mix.own above 0, or +data@extra.NAME=SOURCE", found="mix.own=0")
+
+
+def _among(known: Collection[str], given: Iterable[str] | None, where: str, what: str) -> None:
+    """Raises InputError for names given in a setting that are not among those that there are."""
+    unknown = [name for name in given or () if name not in known]
+    if unknown:
+        mend = f"Give one that there is: {where}={{NAME: ...}}." if known else "Add a table: +data@extra.NAME=SOURCE."
+        raise InputError(what, where=where, expected=", ".join(known) or "none", found=", ".join(unknown), mend=mend)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,22 +79,25 @@ class Lesson:
 
     def __call__(self, train: Outcomes, supervision: str) -> Outcomes | Battles:
         """Battles of the pools' union, or Outcomes of the judged pool; the judged models come first. Raises InputError where the router
-        learns from grades and a further table has none.
+        learns from grades and a further table has none, or a weight that grades cannot have.
         """
         if supervision == "outcomes":
             return self._outcomes(train)
         return self._battles(train)
 
     def _outcomes(self, train: Outcomes) -> Outcomes:
+        if self.mixing.own not in (0.0, 1.0):
+            raise _weighted("mix.own", self.mixing.own, "0 or 1")
         if self.own_battles is not None and not self.extra:
             return train  # win shares are grades too
         tables = [train] if self.mixing.own else []
         for name, table in self.extra.items():
             if isinstance(table, Battles):
-                mend = "Choose a router of battles: mf, sw_ranking, or bert with router.head=labels."
-                raise InputError("this router learns from grades", where=f"extra.{name}", expected="outcomes", found="battles", mend=mend)
-            if self.mixing.weight(name) != 1.0:
-                raise InputError("outcomes have no weights", where=f"mix.weights.{name}", expected="a router of battles", found="outcomes")
+                raise InputError(
+                    "this router learns from grades", where=f"extra.{name}", expected="outcomes", found="battles", mend=OF_BATTLES
+                )
+            if (weight := self.mixing.weight(name)) != 1.0:
+                raise _weighted(f"mix.weights.{name}", weight, "1")
             tables.append(table.models(train.pool.name))
         return stacked(tables)
 
@@ -97,6 +111,12 @@ class Lesson:
         return _judged_first(whole, train.pool.name)
 
 
+def _weighted(where: str, weight: float, allowed: str) -> InputError:
+    return InputError(
+        "this router learns from grades, which have no weights", where=where, expected=allowed, found=f"{weight:g}", mend=OF_BATTLES
+    )
+
+
 def lesson(
     outcomes: Outcomes,
     own_battles: Battles | None,
@@ -108,7 +128,7 @@ def lesson(
 
     encode: texts -> [n,d], None where no embedding is wanted (then only equal texts are left out).
     """
-    mixing.check(list(extra))
+    mixing.check({name: table.pool.name for name, table in extra.items()})
     ready: dict[str, Outcomes | Battles] = {}
     told: dict[str, Any] = {}
     for name, table in extra.items():

@@ -82,7 +82,6 @@ class Library:
         """
         names = self.sources(benchmark, recipe)
         pair = pair or supervision == "outcomes"
-        aliases = {old: new for name in names for old, new in KINDS[name].names.items()}
         tables: dict[str, Outcomes | Battles] = {}
         cuts: dict[str, dict[str, Any]] = {}
         for name in names:
@@ -90,6 +89,7 @@ class Library:
             if pair and isinstance(table, Battles):
                 table, cuts[name] = self._by_tiers(table, name) if name == "lmsys_arena_55k" else (_of_pair(table, name), {})
             tables[name] = graded(table) if supervision == "outcomes" else table
+        aliases = {old: new for name, table in tables.items() for old, new in KINDS[name].names.items() if old in table.pool.name}
         learn = lesson(outcomes, None, tables, Mixing(own=0.0, names=aliases, only=pair, nearest=NEAREST), self.encode)
         said = " + ".join(f"{learn.told[name]['queries']:,} of {name}" for name in names)
         told = {name: {"what": KINDS[name].said, **learn.told[name], **cuts.get(name, {})} for name in names}

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from routewright.core.console import as_text
-from routewright.eval import paper_plots
-from routewright.eval.numerals import DASH, known, legible
+from routewright.eval import page, paper_plots
+from routewright.eval.numerals import DASH, known
 from routewright.eval.paper_routellm import DIFFERS, SAME, Fact, Judged, Row, published
 
-TEMPLATES = Path(__file__).parent / "templates"
 FACT_NAMES = {
     "questions": "questions judged",
     "weak": "weak model",
@@ -94,16 +91,6 @@ def head(one: Judged) -> str:
 
 def render(found: Sequence[Judged], told: Mapping[str, str]) -> str:
     """The page: for each benchmark its figure and both tables, then what made it. told: facts of the run, by name."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: legible(value) if type(value) is str else value,
-    )
     pages = [
         {
             "id": one.name,
@@ -118,11 +105,4 @@ def render(found: Sequence[Judged], told: Mapping[str, str]) -> str:
     differs = [f"{one.title}: {FACT_NAMES[name]}" for one in found for name in one.differs]
     words = {"told": told, "sources": published()["sources"], "explained": EXPLAINED, "notes": notes(found)}
     heads = {"fact_heads": FACT_HEADS, "row_heads": ROW_HEADS}
-    return str(environment.get_template("paper.html").render(style=_style(), pages=pages, differs=differs, **words, **heads))
-
-
-def _style() -> str:
-    """The style of every report, taken from the report's own template."""
-    found = re.search(r"<style>\n(.*?)</style>", (TEMPLATES / "report.html").read_text(), re.DOTALL)
-    assert found is not None, "the report has a style"
-    return found.group(1)
+    return page.filled("paper.html", pages=pages, differs=differs, **words, **heads)

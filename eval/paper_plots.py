@@ -1,25 +1,24 @@
 """Draws RouteLLM's figure for one benchmark: performance gap recovered against strong calls, a line a router, published points marked.
 
-Only draws, in the style of plots.py. Published curves are not printed in numbers, so each published router is two points: CPT(50), CPT(80).
+Only draws, by drawing.py. Published curves are not printed in numbers, so each published router is two points: CPT(50), CPT(80).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from io import BytesIO
 from typing import Any
 
 from routewright.core.types import Curve
-from routewright.eval import curves, plots
+from routewright.eval import curves, drawing
 from routewright.eval.paper_routellm import Judged
 
 COLOURS: Mapping[str, tuple[str, str]] = {
-    "mf": (plots.BLUE, "o"),
-    "sw_ranking": (plots.VERMILION, "s"),
-    "bert": (plots.PURPLE, "D"),
-    "causal_llm": (plots.ORANGE, "^"),
+    "mf": (drawing.BLUE, "o"),
+    "sw_ranking": (drawing.VERMILION, "s"),
+    "bert": (drawing.PURPLE, "D"),
+    "causal_llm": (drawing.ORANGE, "^"),
 }
-WIDTHS: Mapping[str, plots.Style] = {
+WIDTHS: Mapping[str, drawing.Style] = {
     "arena": {"linestyle": (0, (4, 1.5)), "linewidth": 1.3},
     "augmented": {"linestyle": "-", "linewidth": 2.2},
 }
@@ -30,15 +29,12 @@ LEVELS = (("cpt50", 50.0), ("cpt80", 80.0))
 
 def figure_svg(found: Judged) -> str:
     """The figure as one inline SVG."""
-    return plots._svg(lambda: _figure(found), f"paper-{found.name}", alt(found))
+    return drawing.svg(lambda: _figure(found), f"paper-{found.name}", alt(found))
 
 
 def figure_png(found: Judged) -> bytes:
     """The same as PNG, 1,000 pixels wide."""
-    with plots._style("png"):
-        out = BytesIO()
-        _figure(found).savefig(out, format="png", dpi=200, metadata={"Software": None})
-    return out.getvalue()
+    return drawing.png(lambda: _figure(found))
 
 
 def alt(found: Judged) -> str:
@@ -56,23 +52,23 @@ def _figure(found: Judged) -> Any:
 
     drawn = [key for key in found.curves if key[0] in WIDTHS]
     routers = [name for name in COLOURS if any(row.router == name and row.recipe in WIDTHS for row in found.rows)]
-    figure, axes = plots._figure(rows=plots._rows(len(routers) + 5), height=4.6)
-    level = axes.plot([0, 100], [0, 100], label="random", **plots.CONTROLS["random"][1])
+    figure, axes = drawing.canvas(rows=drawing.legend_rows(len(routers) + 5), height=4.6)
+    level = axes.plot([0, 100], [0, 100], label="random", **drawing.CONTROLS["random"][1])
     oracle = found.curves["none", "oracle"]
     x, y = _points(found, oracle)
-    level += axes.plot([*x, 100], [*y, y[-1]], label="oracle", **plots.ORACLE)  # it needs no further calls
+    level += axes.plot([*x, 100], [*y, y[-1]], label="oracle", **drawing.ORACLE)  # it needs no further calls
     for recipe, router in drawn:
         axes.plot(*_points(found, found.curves[recipe, router]), color=COLOURS[router][0], zorder=4, **WIDTHS[recipe])
     for row in found.rows:
         if row.router in COLOURS and row.recipe in WIDTHS and row.published is not None:
             _mark(axes, row.router, row.recipe, row.published)
-    axes.axhline(100, color=plots.GREY, linewidth=0.8)
+    axes.axhline(100, color=drawing.GREY, linewidth=0.8)
     axes.set_xlim(-2, 102)
     axes.set_ylim(min(-12.0, axes.get_ylim()[0]), axes.get_ylim()[1])
-    axes.set_xlabel(f"share of calls to {plots.shorten(found.strong, 24)} (%)")
+    axes.set_xlabel(f"share of calls to {drawing.shorten(found.strong, 24)} (%)")
     axes.yaxis.set_major_locator(MultipleLocator(20))
     axes.set_title(f"{found.title}: performance gap recovered (%)", loc="left")
-    plots._legend(figure, _handles(routers) + level)
+    drawing.legend(figure, _handles(routers) + level)
     return figure
 
 
@@ -107,9 +103,9 @@ def _handles(routers: list[str]) -> list[Any]:
 
     shown = [line(NAMES[name], color=COLOURS[name][0], marker=COLOURS[name][1], linewidth=2.2) for name in routers]
     shown += [
-        line("ours, augmented", color=plots.BLACK, **WIDTHS["augmented"]),
-        line("ours, arena or its stand-in", color=plots.BLACK, **WIDTHS["arena"]),
-        line("paper, augmented", color=plots.BLACK, marker="o", linestyle="none"),
-        line("paper, arena only", color=plots.BLACK, marker="o", markerfacecolor="white", linestyle="none"),
+        line("ours, augmented", color=drawing.BLACK, **WIDTHS["augmented"]),
+        line("ours, arena or its stand-in", color=drawing.BLACK, **WIDTHS["arena"]),
+        line("paper, augmented", color=drawing.BLACK, marker="o", linestyle="none"),
+        line("paper, arena only", color=drawing.BLACK, marker="o", markerfacecolor="white", linestyle="none"),
     ]
     return shown

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from routewright.core.files import cache_dir, json_bytes, sha256
-from routewright.core.graph import Array
+from routewright.core.graph import Array, session
 from routewright.core.hub import model_folder
 from routewright.core.text import normalise, numbered
 from routewright.core.types import Bools, Floats, InputError, Ints, Predictions, Queries
@@ -36,7 +36,7 @@ class TextRouter(Base):
     """A router whose graph starts at tokens: `input_ids` and `attention_mask` int64[batch,tokens] to `quality` float[batch,m].
 
     It brings its own tokenizer, needs no encoder, and scores on the CPU by the very graph that is exported. A subclass writes _net (the
-    module, from a configuration or from pretrained weights), _examples, _loss, _depth and _quality. Learned: weights_ {parameter: array},
+    module, from a configuration or from pretrained weights), _targets, _loss, _depth and _quality. Learned: weights_ {parameter: array},
     config_ and tokenizer_ (JSON as bytes), so that loading a state needs no other file.
     """
 
@@ -49,8 +49,9 @@ class TextRouter(Base):
     # hyper-parameters that every subclass takes and stores
     model: str
     max_tokens: int
+    validation: float
+    threads: int | None
     checkpoints: bool
-    seed_: int
 
     def _net(self, config: Mapping[str, Any], folder: Path | None, draw: torch.Generator | None) -> Any:
         """The module, outputs (batch, k'): with the weights in `folder` and new parts from `draw`; without weights where both are None."""
@@ -71,12 +72,8 @@ class TextRouter(Base):
         raise NotImplementedError(f"{type(self).__name__} must write _quality")
 
     def _configured(self, config: dict[str, Any], table: Any) -> dict[str, Any]:
-        """What _net needs to build the module again: the model's own configuration, the number of models, and what a subclass adds."""
-        return {"model": config, "models": len(table.pool)}
-
-    def _text(self, text: str) -> str:
-        """What the tokenizer gets for a query."""
-        return text
+        """What _net needs to build the module again: the model's own configuration, and what a subclass adds."""
+        return {"model": config}
 
     def _prompted(self, tokenizer: Tokenizer, folder: Path) -> Tokenizer:
         """The model's tokenizer with all that stands around a query put in: its JSON is everything that a gateway reads a query with."""
@@ -109,13 +106,12 @@ class TextRouter(Base):
 
     def _held_out(self, queries: Queries, rng: np.random.Generator) -> Bools:
         """[n]: the queries of the validation part, whole texts; none where fewer than 20 texts are there."""
-        share = float(getattr(self, "validation"))  # noqa: B009 - a hyper-parameter of every subclass
         keys = np.array(numbered(normalise(text) for text in queries.text), dtype=np.int64)
         count = int(keys.max()) + 1
         chosen = np.zeros(count, dtype=bool)
         drawn = rng.permutation(count)
         if count >= 20:
-            chosen[drawn[: round(share * count)]] = True
+            chosen[drawn[: round(self.validation * count)]] = True
         return chosen[keys]
 
     def _place(self, folder: Path, queries: Queries, examples: Examples, row: Ints, held: Bools, seed: int) -> Path:
@@ -142,15 +138,15 @@ class TextRouter(Base):
     def predict(self, queries: Queries) -> Predictions:
         """quality[n,m] by the exported graph, and cost[n,m]. Raises InputError before fit."""
         self._require_fitted()
-        ids = self._ids(list(queries.text), _loaded(self.tokenizer_, self.max_tokens))
+        ids = self._ids(list(queries.text), self._read_tokenizer())
         quality = np.zeros((len(ids), len(self.cost_)))
         order = np.argsort([-len(found) for found in ids], kind="stable")
-        session = self._session() if len(ids) else None
+        scorer = self._session() if len(ids) else None
         for start in range(0, len(ids), SCORED):
             rows = order[start : start + SCORED]
             tokens, mask = padded([ids[row] for row in rows], self._padding())
-            assert session is not None
-            quality[rows] = session.run(["quality"], {"input_ids": tokens, "attention_mask": mask})[0]
+            assert scorer is not None
+            quality[rows] = scorer.run(["quality"], {"input_ids": tokens, "attention_mask": mask})[0]
         if len(ids) > MANY:
             self.__dict__.pop("session_", None)  # its arena has grown to a gigabyte or two, and a run of folds keeps every router
         return Predictions(quality, np.tile(self.cost_, (len(ids), 1)))
@@ -187,22 +183,26 @@ class TextRouter(Base):
         return bytes(graph.SerializeToString(deterministic=True))
 
     def _session(self) -> Any:
-        import onnxruntime
-
         data = self._graph_bytes()
         made: tuple[bytes, Any] | None = self.__dict__.get("session_")
         if made is None or made[0] is not data:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = getattr(self, "threads", None) or os.cpu_count() or 1
-            options.log_severity_level = 3
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            made = (data, onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]))
+            made = (data, session(data, self.threads or os.cpu_count() or 1))
             self.__dict__["session_"] = made
+        return made[1]
+
+    def _read_tokenizer(self) -> Tokenizer:
+        """The tokenizer of tokenizer_, read once: a large vocabulary takes longer to read than a query to score."""
+        from tokenizers import Tokenizer
+
+        made: tuple[Array, Any] | None = self.__dict__.get("read_")
+        if made is None or made[0] is not self.tokenizer_:
+            made = (self.tokenizer_, _limited(Tokenizer.from_str(self.tokenizer()), self.max_tokens))
+            self.__dict__["read_"] = made
         return made[1]
 
     def _ids(self, texts: list[str], tokenizer: Tokenizer) -> list[Ints]:
         """Token ids of every text; raises InputError for a text of which nothing is left."""
-        ids = [np.array(found.ids, dtype=np.int64) for found in tokenizer.encode_batch_fast([self._text(text) for text in texts])]
+        ids = [np.array(found.ids, dtype=np.int64) for found in tokenizer.encode_batch_fast(texts)]
         for text, found in zip(texts, ids, strict=True):
             if not len(found):
                 raise InputError("the tokenizer leaves nothing of a text", expected="a token", found=repr(text[:40]))
@@ -265,12 +265,6 @@ def _tokenizer(folder: Path) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
         raise InputError("the tokenizer cannot be read", where=str(path), found=str(error)) from None
-
-
-def _loaded(data: Array, limit: int) -> Tokenizer:
-    from tokenizers import Tokenizer
-
-    return _limited(Tokenizer.from_str(data.tobytes().decode()), limit)
 
 
 def _limited(loaded: Tokenizer, limit: int) -> Tokenizer:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from routewright.core.types import Battles, Floats, InputError, Queries
+from routewright.routers._bradley_terry import win_rate
 from routewright.routers.base import Base, require_seen
 
 if TYPE_CHECKING:
@@ -54,8 +55,7 @@ class MF(Base):
 
     def win_rate(self, queries: Queries, a: int, b: int) -> Floats:
         """[n]: P(model a beats model b) on each query."""
-        delta = self.predict(queries).quality
-        return np.exp(-np.logaddexp(0, delta[:, b] - delta[:, a]))
+        return win_rate(self.predict(queries).quality, a, b)
 
     def _learn(self, train: Battles, rng: np.random.Generator) -> None:
         """Draws, in this order and from one torch generator seeded by rng: model vectors, W, w; then for every epoch a permutation of the

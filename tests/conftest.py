@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,14 @@ def mirror() -> Path:
     folder = Path(configured).resolve()
     assert folder.is_dir(), f"ROUTEWRIGHT_MIRROR={configured} is not a folder"
     return folder
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Processes that a test starts heed SIGINT. What a script starts with & ignores it, and what is ignored is inherited: pytest's too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from routewright.core.files import json_bytes, sha256
 from routewright.core.prices import PriceBook
 from routewright.core.types import Battles, InputError, Ints, Outcomes, Queries
 from routewright.data.cells import Cells
+from routewright.data.sources._pinned import check_labels
+from routewright.data.sources._spoken import Spoken
 from routewright.data.split import text_keys
 
-LABELS = ("clean", "published")
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv", ".arrow": "arrow"}  # suffix -> the builder of `datasets`
 # what data sets call their parts, and which side of a split that is
 PARTS = {"train": "train", "validation": "calibration", "valid": "calibration", "val": "calibration", "dev": "calibration", "test": "test"}
@@ -85,7 +86,7 @@ class Made(NamedTuple):
 
 
 @dataclass(kw_only=True, eq=False)
-class HubSource(ABC):
+class HubSource(Spoken, ABC):
     """A Hugging Face data set as Outcomes or Battles; subclasses read the rows.
 
     dataset: a hub name (owner/name), a local folder with files laid out as on the hub or as save_to_disk leaves them, or one .parquet,
@@ -113,8 +114,7 @@ class HubSource(ABC):
 
     def load(self) -> Outcomes | Battles:
         """The table. Raises InputError for data that are not there, other columns, broken rows, unknown models and unknown labels."""
-        if self.labels not in LABELS:
-            raise InputError(f"labels of {self.name}", expected="one of " + ", ".join(LABELS), found=repr(self.labels))
+        check_labels(self.name, self.labels)
         rows = read_rows(self.dataset, self.part.split("+"), subset=self.subset, revision=self.revision, hint=self.hint)
         rows.need(self.columns)
         table, first, told = self._read(rows)

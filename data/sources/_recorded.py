@@ -1,4 +1,4 @@
-"""What the sources of recorded outcomes share: pinned files, checked rows, token estimates that are kept, costs and provenance."""
+"""What the sources of recorded outcomes share: checked rows, token estimates that are kept, costs and their provenance."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ import numpy as np
 from routewright.core.files import cache_dir
 from routewright.core.prices import PriceBook
 from routewright.core.types import Floats, InputError, Outcomes, Pool, Queries, Strings
-from routewright.data.fetch import RemoteFile, fetch
+from routewright.data.sources._pinned import Pinned
 from routewright.data.tokens import TOKENIZER_PACKAGE, TokenCounter, count_tokens
 from routewright.data.vectors import cached_rows
 
-LABELS = ("clean", "published")
 ESTIMATE = (
     "Costs are estimates: no usage was recorded. Tokens are counted by a tokenizer that is none of the models' own, the same for all; the "
     "prompt is taken to be the question alone, the output to be the recorded answer."
@@ -39,29 +38,18 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordedSource(ABC):
+class RecordedSource(Pinned, ABC):
     """Recorded outcomes of several models at a pinned revision; subclasses read the rows.
 
-    name, licence, citation: for the manifest. owner, repo, commit, files {path: sha256}: what is fetched. models: their names in the
-    files, in the pool's order. prices: a PriceBook, or None for NaN costs. unpriced: models that nobody sold by the token; their costs are
-    NaN unless the book prices them. labels: "clean" or "published". token_counter: texts -> counts (None: count_tokens, whose counts are
-    kept).
+    prices: a PriceBook, or None for NaN costs. unpriced: models that nobody sold by the token; their costs are NaN unless the book prices
+    them. token_counter: texts -> counts (None: count_tokens, whose counts are kept).
     """
 
     notes: ClassVar[Mapping[str, str]]  # what the labels mean, by label
     estimate: ClassVar[str] = ""  # what the token counts rest on
 
-    name: str
-    models: Sequence[str]
-    owner: str
-    repo: str
-    commit: str
-    files: Mapping[str, str]
-    licence: str
-    citation: str
     prices: PriceBook | None = None
     unpriced: Sequence[str] = ()
-    labels: str = "clean"
     token_counter: TokenCounter | None = None
 
     def load(self) -> Outcomes:
@@ -72,20 +60,10 @@ class RecordedSource(ABC):
         pool, cost = self._priced(table)
         return Outcomes(queries, pool, table.quality, cost, tokens=table.tokens, usage="estimated", answer=table.answer)
 
-    def split(self) -> Sequence[str] | None:
-        """None: these benchmarks are test sets and bring no split of their own."""
-        return None
-
     def provenance(self) -> dict[str, Any]:
-        """Licence, citation, pinned revision, files with sha256, which labels and which prices: plain values for the manifest."""
+        """As of every pinned source, with which prices, and what the labels mean."""
         return {
-            "name": self.name,
-            "licence": self.licence,
-            "citation": self.citation,
-            "revision": f"{self.owner}/{self.repo}@{self.commit}",
-            "files": dict(self._needed()),
-            "models": list(self.models),
-            "labels": self.labels,
+            **super().provenance(),
             "usage": "estimated",
             "prices": None if self.prices is None else {"date": self.prices.date, "source": self.prices.source},
             "notes": " ".join(note for note in (self.notes.get(self.labels, ""), self.estimate) if note),
@@ -96,20 +74,9 @@ class RecordedSource(ABC):
         """The rows from the fetched files, by upstream path."""
 
     def _check(self) -> None:
-        """Raises InputError for settings that no table can be read with."""
-        if self.labels not in LABELS:
-            raise InputError(f"labels of {self.name}", expected="one of " + ", ".join(LABELS), found=repr(self.labels))
+        super()._check()
         if not self.models:
             raise InputError(f"models of {self.name}", expected="at least one", found="none")
-
-    def _needed(self) -> Mapping[str, str]:
-        """The files that this table is read from: path -> sha256."""
-        return self.files
-
-    def _fetch(self) -> dict[str, Path]:
-        needed = self._needed()
-        remote = [RemoteFile(self.owner, self.repo, self.commit, path, digest) for path, digest in needed.items()]
-        return dict(zip(needed, fetch(remote), strict=True))
 
     def _priced(self, table: Table) -> tuple[Pool, Floats]:
         """The pool at the book's prices and the cost of every call (n, m); NaN for what has no price."""

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from routewright.core.types import InputError
-from routewright.data.sources._recorded import LABELS, RecordedSource, Table
+from routewright.data.sources._recorded import RecordedSource, Table
 
-__all__ = ["LABELS", "RouteLLMSource", "Table", "contaminated", "csv_rows", "flag", "json_lines"]
+__all__ = ["RouteLLMSource", "Table", "contaminated", "csv_rows", "flag", "json_lines"]
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:

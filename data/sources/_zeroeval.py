@@ -22,6 +22,7 @@ import numpy as np
 from routewright.core.types import InputError
 from routewright.data.grading import final_number
 from routewright.data.sources._recorded import ESTIMATE, RecordedSource, Table, field, json_rows, ones
+from routewright.data.sources._spoken import spelled
 
 _FIRST_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _PUBLISHED_FIELD = (
@@ -66,6 +67,11 @@ class ZeroEval(RecordedSource):
     estimate: ClassVar[str] = ESTIMATE
     question: ClassVar[str]  # the key of the question
     group: ClassVar[str]
+
+    def said(self, answer: str) -> str | None:
+        """The number of the last answer that is given; its normalised text where it holds none."""
+        stated = final_answer(answer)
+        return None if stated is None else spelled(final_number(stated)) or super().said(stated)
 
     def _needed(self) -> Mapping[str, str]:
         there = {Path(path).stem: path for path in self.files}

@@ -22,6 +22,7 @@ from routewright.data.graders import _text, choice
 from routewright.data.sources._recorded import ESTIMATE, RecordedSource, Table, field, json_rows, kept_values, ones
 
 LETTERS = "ABCDEFGHIJ"
+_GRADER = choice.Choice(letters=LETTERS)
 _PREFIX, _SUFFIX = "model_outputs_", "_5shots"
 
 
@@ -53,6 +54,10 @@ class MmluPro(RecordedSource):
     estimate: ClassVar[str] = f"{ESTIMATE} The five examples that stood before every question are not counted."
 
     corrected: Sequence[str]
+
+    def said(self, answer: str) -> str | None:
+        """The letter that is stated."""
+        return _GRADER.extract(answer)
 
     def _needed(self) -> Mapping[str, str]:
         there = {_model(path): path for path in self.files}
@@ -98,10 +103,9 @@ def _gold(number: int, newest: Sequence[Mapping[int, _Row]], own: Mapping[int, _
 
 def _letters(answers: Sequence[str]) -> Floats:
     """(n,) the code of the capital letter that each answer states, 0 for none; kept, since reading takes a while."""
-    grader = choice.Choice(letters=LETTERS)
 
     def read(texts: list[str]) -> Iterable[float]:
-        return [float(ord(letter)) if (letter := grader.extract(text)) is not None else 0.0 for text in texts]
+        return [float(ord(letter)) if (letter := _GRADER.extract(text)) is not None else 0.0 for text in texts]
 
     code = b"".join(Path(str(module.__file__)).read_bytes() for module in (choice, _text))
     return kept_values("letters", sha256(code)[:16], answers, read)

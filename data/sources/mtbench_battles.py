@@ -6,14 +6,14 @@ The scores are those of data/sources/routellm_mtbench.py, read from the same pin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from routewright.core.types import Battles, Floats, InputError, Outcomes, Pool, Queries
-from routewright.data.sources._routellm import LABELS, contaminated, json_lines
+from routewright.data.sources._pinned import Pinned, PinnedBattles
+from routewright.data.sources._routellm import contaminated, json_lines
 from routewright.data.sources.routellm_mtbench import TURNS, RouteLLMMtBench
 
 UNIT = 16  # scores, halves and quarters of them are exact in float32 as shares of a power of two, so that a margin is met exactly
@@ -35,24 +35,15 @@ class _Recorded(RouteLLMMtBench):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MtBenchBattles:
+class MtBenchBattles(PinnedBattles):
     """MT-Bench as Battles between every two of `models`, in this order; the file of RouteLLM holds two. Weight 1, no costs.
 
-    Each answer was scored by itself, so that there is no position and no position bias. name, licence, citation, owner, repo, commit,
-    files, labels: as for routellm_mtbench; clean labels are the published ones. turn: 1, 2 or "mean" of both: which score counts.
-    margin: a difference of at most that, in points of 1 to 10, is a tie. decontaminated: without the 8 questions that RouteLLM found close
-    to its own training data. False by default, for these are battles to train on; a router trained on them knows `routellm_mtbench`.
+    Each answer was scored by itself, so that there is no position and no position bias. Clean labels are the published ones. turn: 1, 2 or
+    "mean" of both: which score counts. margin: a difference of at most that, in points of 1 to 10, is a tie. decontaminated: without the 8
+    questions that RouteLLM found close to its own training data. False by default, for these are battles to train on; a router trained on
+    them knows `routellm_mtbench`.
     """
 
-    name: str
-    models: Sequence[str]
-    owner: str
-    repo: str
-    commit: str
-    files: Mapping[str, str]
-    licence: str
-    citation: str
-    labels: str = "clean"
     turn: int | str = "mean"
     margin: float = 0.0
     decontaminated: bool = False
@@ -65,38 +56,21 @@ class MtBenchBattles:
         compared = Outcomes(queries, Pool(tuple(self.models)), one / UNIT, np.full(one.shape, np.nan))
         return replace(compared.battles(tolerance=self.margin / UNIT), cost=None)
 
-    def split(self) -> Sequence[str] | None:
-        """None: MT-Bench has no split of its own."""
-        return None
-
     def provenance(self) -> dict[str, Any]:
         """As of the outcomes, with settings and `battles`: how many there are by outcome. They have no order, hence no position bias."""
         outcome = Counter(self.load().outcome.tolist())
         counts = {name: outcome[value] for name, value in (("a_wins", 1.0), ("b_wins", 0.0), ("ties", 0.5))}
         settings = {name: getattr(self, name) for name in ("turn", "margin", "decontaminated")}
         notes = "GPT-4's scores as recorded, compared; clean is the same as published."
-        told = {"usage": "none", "notes": notes, "settings": settings, "battles": {**counts, "unparsed": 0, "position_bias": None}}
-        return self._recorded().provenance() | told
+        told = {"notes": notes, "settings": settings, "battles": {**counts, "unparsed": 0, "position_bias": None}}
+        return super().provenance() | told
 
     def _recorded(self) -> _Recorded:
-        return _Recorded(
-            name=self.name,
-            models=self.models,
-            owner=self.owner,
-            repo=self.repo,
-            commit=self.commit,
-            files=self.files,
-            licence=self.licence,
-            citation=self.citation,
-            labels=self.labels,
-        )
+        return _Recorded(**{part.name: getattr(self, part.name) for part in fields(Pinned)})
 
     def _check(self) -> None:
-        if self.labels not in LABELS:
-            raise InputError(f"labels of {self.name}", expected="one of " + ", ".join(LABELS), found=repr(self.labels))
+        super()._check()
         if self.turn not in CHOSEN or isinstance(self.turn, bool):
             raise InputError(f"turn of {self.name}", expected="1, 2 or mean", found=repr(self.turn))
         if not 0 <= self.margin < 9:
             raise InputError(f"margin of {self.name}", expected="points >= 0 and < 9, the range of the scores", found=repr(self.margin))
-        if len(self.models) < 2 or len(set(self.models)) != len(self.models):
-            raise InputError(f"models of {self.name}", expected="two or more, each once", found=", ".join(self.models) or "none")

@@ -10,13 +10,15 @@ from typing import Any
 from routewright.core.files import sha256
 from routewright.core.types import InputError, Outcomes
 from routewright.data.pocket import POCKET
+from routewright.data.sources._pinned import check_labels
+from routewright.data.sources._spoken import Spoken
 from routewright.data.tables import read_metadata, read_outcomes, read_split
 
 PATH, CARD = POCKET / "outcomes.parquet", POCKET / "card.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pocket:
+class Pocket(Spoken):
     """Outcomes with answers, signals, tokens and nominal costs; their own split is by phrasing (data/pocket/README.md).
 
     models: which to keep, in this order (None: all). labels: "clean" or "published", the same grades here.
@@ -30,8 +32,7 @@ class Pocket:
 
     def load(self) -> Outcomes:
         """The table. Raises InputError for a file that is not the card's, for unknown models and unknown labels."""
-        if self.labels not in ("clean", "published"):
-            raise InputError(f"labels of {self.name}", expected="one of clean, published", found=repr(self.labels))
+        check_labels(self.name, self.labels)
         wanted, found = _pinned(), sha256(PATH)
         if found != wanted:
             mend = "Restore it from the repository, or make it anew: python scripts/make_pocket.py --stage collect --again."

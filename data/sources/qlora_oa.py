@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
@@ -19,13 +19,12 @@ import numpy as np
 
 from routewright.core.types import Battles, Floats, InputError, Pool, Queries
 from routewright.data.bias import corrected, position_bias
-from routewright.data.fetch import RemoteFile, fetch
-from routewright.data.sources._routellm import LABELS, json_lines
+from routewright.data.sources._pinned import PinnedBattles
+from routewright.data.sources._routellm import json_lines
 
 NAN = float("nan")
 OUTCOME = {"1": 1.0, "2": 0.0, "3": 0.5, "-1": NAN}  # of the first answer
 CHOICES = {
-    "labels": LABELS,
     "orders": ("both", "consistent", "first"),
     "bias": ("none", "corrected"),
     "view": ("last", "conversation"),
@@ -44,29 +43,18 @@ class Verdicts(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QLoRAOpenAssistant:
+class QLoRAOpenAssistant(PinnedBattles):
     """953 prompts, 7 models, 42 ordered pairs: 40,026 verdicts of GPT-4 as Battles. In each, `a` was shown first. No costs.
 
-    name, licence, citation: for the manifest. owner, repo, commit, files {path: sha256}: what is fetched, though only what the kept
-    models need. models: which to keep, in this order, by the names the files give them.
+    Of the files only those are fetched that the kept models need. Clean labels are the published ones.
     orders: "both" (a battle of weight 1/2 for each order), "consistent" (one of weight 1 for each pair; orders that do not say the same
     make a tie, and an unparsed one leaves the pair out), "first" (weight 1; only the order in which `models` has them).
     bias: "corrected" splits every verdict into what a neutral judge would have said (data/bias.py), with the bias that all verdicts on the
     kept models show, whatever `orders` keeps; not under "consistent", which has no position left. "none" leaves them as they are.
     view: what a router reads of a conversation: "last", the user's last message, or all messages as "conversation", a blank line between
     two. group: "conversation" (prompts that begin with the same message are continuations of each other) or "language" (upstream's code).
-    labels: "clean" or "published", which are the same here.
     """
 
-    name: str
-    models: Sequence[str]
-    owner: str
-    repo: str
-    commit: str
-    files: Mapping[str, str]
-    licence: str
-    citation: str
-    labels: str = "clean"
     orders: str = "both"
     bias: str = "none"
     view: str = "last"
@@ -84,23 +72,11 @@ class QLoRAOpenAssistant:
             kept = _battles(read, np.where(np.triu(np.ones(read.said.shape[1:]), 1) > 0, read.said, NAN), 1.0)
         return corrected(kept, position_bias(whole)) if self.bias == "corrected" else kept
 
-    def split(self) -> Sequence[str] | None:
-        """None: upstream has no split."""
-        return None
-
     def provenance(self) -> dict[str, Any]:
-        """Licence, citation, pinned revision, files with sha256, settings, and `battles`: verdicts by kind, consistency, position bias."""
+        """As of every pinned source, with settings and `battles`: verdicts by kind, consistency, position bias."""
         self._check()
         return {
-            "name": self.name,
-            "licence": self.licence,
-            "citation": self.citation,
-            "revision": f"{self.owner}/{self.repo}@{self.commit}",
-            "files": {path: self.files[path] for path in self._paths().values()},
-            "models": list(self.models),
-            "labels": self.labels,
-            "usage": "none",
-            "prices": None,
+            **super().provenance(),
             "notes": "GPT-4's verdicts as recorded, without those that were not parsed; clean is the same as published.",
             "settings": {name: getattr(self, name) for name in ("orders", "bias", "view", "group")},
             "battles": self._told(),
@@ -129,6 +105,7 @@ class QLoRAOpenAssistant:
         return {**told, "position_bias": bias.told()}
 
     def _check(self) -> None:
+        super()._check()
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise InputError(f"{name} of {self.name}", expected="one of " + ", ".join(known), found=repr(getattr(self, name)))
@@ -139,8 +116,9 @@ class QLoRAOpenAssistant:
                 found="bias=corrected",
                 mend="Use data.orders=both or data.orders=first.",
             )
-        if len(self.models) < 2 or len(set(self.models)) != len(self.models):
-            raise InputError(f"models of {self.name}", expected="two or more, each once", found=", ".join(self.models) or "none")
+
+    def _needed(self) -> Mapping[str, str]:
+        return {path: self.files[path] for path in self._paths().values()}
 
     def _paths(self) -> dict[tuple[str, str], str]:
         """The upstream path by (first, second) model, the questions' under ("", ""). InputError for a model or pair without a file."""
@@ -161,9 +139,8 @@ class QLoRAOpenAssistant:
 
     @cached_property
     def _read(self) -> Verdicts:
-        paths = self._paths()
-        remote = [RemoteFile(self.owner, self.repo, self.commit, path, self.files[path]) for path in paths.values()]
-        local = dict(zip(paths, fetch(remote), strict=True))
+        files = self._fetch()
+        local = {pair: files[path] for pair, path in self._paths().items()}
         questions = list(json_lines(local.pop(("", ""))))
         place = {row["question_id"]: i for i, row in enumerate(questions)}
         said = np.full((len(questions), len(self.models), len(self.models)), NAN)

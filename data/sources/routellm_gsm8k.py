@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from routewright.core.types import Floats, InputError
-from routewright.data.fetch import RemoteFile, fetch
-from routewright.data.grading import numbers_equal
+from routewright.data.grading import final_number, numbers_equal
+from routewright.data.sources._pinned import fetched
 from routewright.data.sources._routellm import RouteLLMSource, Table, contaminated, csv_rows, flag
+from routewright.data.sources._spoken import spelled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,10 @@ class RouteLLMGsm8k(RouteLLMSource):
 
     gold: Mapping[str, Any]
     reader: str = "conclusion"
+
+    def said(self, answer: str) -> str | None:
+        """The final number, as clean labels read it."""
+        return spelled(final_number(answer, reader=self.reader))
 
     def provenance(self) -> dict[str, Any]:
         """As every source, and for clean labels the file of gold answers and how answers were read."""
@@ -61,8 +66,8 @@ class RouteLLMGsm8k(RouteLLMSource):
 
     def _regraded(self, text: Sequence[str], answer: np.ndarray[Any, Any]) -> Floats:
         """quality (n, 2) of the recorded answers (n, 2) against the gold ones. Raises InputError for a question without a gold answer."""
-        files = [RemoteFile(self.gold["owner"], self.gold["repo"], self.gold["commit"], *item) for item in self.gold["files"].items()]
-        gold = {row.get("question"): row.get("answer") for path in fetch(files) for row in json.loads(path.read_bytes())}
+        files = fetched(*(self.gold[key] for key in ("owner", "repo", "commit", "files")))
+        gold = {row.get("question"): row.get("answer") for path in files.values() for row in json.loads(path.read_bytes())}
         missing = [question for question in text if question not in gold]
         if missing:
             raise InputError(

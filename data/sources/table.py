@@ -18,6 +18,7 @@ from routewright.data.battles import read_battles
 from routewright.data.cells import Cells, Problems, distinct, file_format, numbers, once, read_cells, same, shown, texts
 from routewright.data.grid import NUMERIC, TOKENS, Grid, answers, chosen, objects, only_one, spread
 from routewright.data.grid import hash_id as hash_id
+from routewright.data.sources._spoken import Spoken
 from routewright.data.split import SIDES
 from routewright.data.tables import read_outcomes, read_split
 
@@ -38,7 +39,7 @@ MENDS = {
 
 
 @dataclass(eq=False)
-class Table:
+class Table(Spoken):
     """The source `table`. load() gives Outcomes or Battles, or one InputError that names file, line, column, expected, found and the mend.
 
     path: CSV, TSV, JSONL, Parquet, or a file of write_outcomes or write_battles, told apart by suffix and content unless format says csv,

@@ -64,7 +64,7 @@ def feeds(router: Router, queries: Queries) -> dict[str, np.ndarray]:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(router.tokenizer())
-    ids, mask = padded([np.array(found.ids) for found in tokenizer.encode_batch([router._text(text) for text in queries.text])], 0)
+    ids, mask = padded([np.array(found.ids) for found in tokenizer.encode_batch(list(queries.text))], 0)
     return {"input_ids": ids, "attention_mask": mask}
 
 

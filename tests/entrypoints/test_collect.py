@@ -75,16 +75,23 @@ def test_the_same_command_again_asks_nothing(entry: Entry, words: list[str]) -> 
     np.testing.assert_array_equal(one.answer, other.answer)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupt_keeps_the_answers_and_says_so(words: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "collect.py"), *words, "limit=3000", "backend.batch_size=8", f"outputs={tmp_path}/outputs"]
+    # one at a time, so that it is far from done however long this process has to wait for its turn
+    command = [sys.executable, str(ROOT / "collect.py"), *words, "limit=3000", "backend.batch_size=1", f"outputs={tmp_path}/outputs"]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=dict(os.environ))
     store = tmp_path / "outputs" / "calls.sqlite"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not _kept(store):
-        time.sleep(0.2)
-    run.send_signal(signal.SIGINT)
-    out, err = run.communicate(timeout=60)
-    assert run.returncode == 1
+    deadline = time.monotonic() + 300
+    try:
+        while not _kept(store):
+            assert run.poll() is None, run.communicate()[1]
+            assert time.monotonic() < deadline, "no answer came"
+            time.sleep(0.1)
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=300)
+    finally:
+        run.kill()
+    assert run.returncode == 1, err
     assert out == ""
     assert "the same command goes on from there" in err
     assert not list((tmp_path / "outputs").glob("collect-*"))

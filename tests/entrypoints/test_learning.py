@@ -45,7 +45,7 @@ def test_further_battles_alone_make_a_router_of_the_judged_models(trained, arena
     words = ("+data@extra.arena=table", f"extra.arena.path={arena}", NAMES, "mix.own=0")
     folder = trained("router=sw_ranking", *words).ok().folder
     found, manifest = metrics_of(folder), load_manifest(folder)
-    assert found["evaluation"] == "other data to learn from split"
+    assert found["evaluation"] == "trained on other data"
     assert found["n_test"] + found["n_calibration"] == 160, "everything but the calibration rows is judged"
     assert manifest["extra"]["arena"]["queries"] == 90
     assert manifest["extra"]["arena"]["same_text"] == 1, "a judged query is never learned from"
@@ -66,9 +66,10 @@ def test_further_battles_beside_its_own(trained, arena: Path) -> None:
     [
         (("router=knn", NAMES), "learns from grades"),
         (("router=mf", "mix.own=0"), "mix.names"),
-        (("router=mf", NAMES, "mix.weights={else: 2}"), "belongs to no table"),
+        (("router=knn", "mix.own=0.5"), "this router learns from grades, which have no weights in mix.own: expected 0 or 1, found 0.5"),
+        (("router=mf", NAMES, "mix.weights={else: 2}"), "belongs to no further table"),
         (("router=mf", NAMES, "mix.own=0", "cv=3"), "folds need something"),
-        (("router=mf", "mix.names={tinny: small}", "mix.own=0"), "mix.names"),
+        (("router=mf", "mix.names={tinny: small}"), "in mix.names: expected third, huge, tiny, found tinny"),
     ],
 )
 def test_what_cannot_be_mixed_is_told_in_one_line(trained, arena: Path, words: tuple[str, ...], message: str) -> None:
@@ -87,6 +88,17 @@ def test_battles_are_judged_by_the_share_that_was_won(entry, tmp_path: Path) -> 
     assert found["pool"] == ["tiny", "huge"]
     assert found["models"]["huge"]["quality"] > found["models"]["tiny"]["quality"]
     assert found["models"]["huge"]["cost"] is None, "battles carry no cost"
+
+
+def test_battles_of_many_models_are_to_be_learned_from_and_judged_elsewhere(entry, tmp_path: Path) -> None:
+    path = tmp_path / "sparse.csv"
+    lines = [f"How much is {i} times {i % 7}?,{'abc'[i % 3]},{'abc'[(i + 1) % 3]},model_a" for i in range(90)]
+    path.write_text("\n".join(["query,model_a,model_b,winner", *lines]) + "\n")
+    ended = entry("train", "data=table", f"data.path={path}", "tracking=none", "router=sw_ranking")
+    assert ended.code == 1
+    assert "no test query was observed on every model" in ended.err
+    assert "data=OTHER +data@extra.NAME=SOURCE" in ended.err
+    assert "data.models=[a,b]" in ended.err
 
 
 def test_a_router_of_text_needs_no_encoder(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,7 @@ def test_the_next_run_tells_what_was_in_flight(tmp_path: Path) -> None:
     assert re.search(r"3 requests were in flight when the run of .* ended: they may have been billed \(at most USD 0\.0", err)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_interrupted_by_hand(tmp_path: Path) -> None:
     """Ctrl-C: it ends at once, keeps what came back, and the same command goes on."""
     path = tmp_path / "calls.sqlite"

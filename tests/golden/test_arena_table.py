@@ -14,10 +14,11 @@ import pytest
 
 from routewright.core.contracts import Source
 from routewright.core.files import sha256
+from routewright.core.judged import win_shares
 from routewright.core.prices import PriceBook
 from routewright.core.types import Battles, InputError, Outcomes, Pool, Queries
 from routewright.data.arena import first_turn
-from routewright.data.battles import win_shares, write_battles
+from routewright.data.battles import write_battles
 from routewright.data.sources.table import Table
 
 ROOT = Path(__file__).parents[2]

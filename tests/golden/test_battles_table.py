@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from routewright.core.judged import win_shares
 from routewright.core.types import Battles, InputError, Outcomes, Pool, Queries
-from routewright.data.battles import battles, is_battles, read_battles, read_battles_metadata, verdicts, win_shares, write_battles
+from routewright.data.battles import battles, is_battles, read_battles, read_battles_metadata, verdicts, write_battles
 from routewright.data.cells import file_format
 from routewright.data.judge import PairJudge
 from routewright.data.sources.table import Table

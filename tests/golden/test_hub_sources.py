@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 
 from routewright.core.contracts import Source
 from routewright.core.files import sha256
+from routewright.core.judged import win_shares
 from routewright.core.prices import PriceBook
 from routewright.core.types import Battles, InputError, Outcomes
 from routewright.data import audit
-from routewright.data.battles import win_shares
 from routewright.data.sources._hub import HubSource, read_rows
 from tests.hub_data import MAKERS, parquet, write
 

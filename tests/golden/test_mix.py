@@ -129,8 +129,12 @@ def test_outcomes_are_stacked_for_routers_of_grades(judged: Outcomes) -> None:
     assert len(mixed) == 70
     assert mixed.queries.id[60] == "1/q0", "an id that stands twice"
     np.testing.assert_array_equal(mixed.quality[60:], others.quality)
-    with pytest.raises(InputError, match="outcomes have no weights"):
+    with pytest.raises(InputError, match=r"have no weights in mix\.weights\.more: expected 1, found 2.*router of battles"):
         lesson(judged, None, {"more": others}, Mixing(weights={"more": 2.0}), None)(judged, "outcomes")
+    for further in ({}, {"more": others}):
+        with pytest.raises(InputError, match=r"have no weights in mix\.own: expected 0 or 1, found 0\.5.*router of battles"):
+            lesson(judged, None, further, Mixing(own=0.5), None)(judged, "outcomes")
+    assert len(lesson(judged, None, {"more": others}, Mixing(own=0), None)(judged, "outcomes")) == 10
     with pytest.raises(InputError, match=r"learns from grades.*extra\.arena"):
         lesson(judged, None, {"arena": arena(["p"])}, Mixing(names=NAMES), None)(judged, "outcomes")
     battles = learn(judged, "battles")
@@ -156,8 +160,10 @@ def test_the_sources_own_battles_follow_the_training_part() -> None:
         (lambda: Mixing(own=-1), "impossible weight"),
         (lambda: Mixing(weights={"a": 0.0}), "impossible weight"),
         (lambda: Mixing(nearest=0.0), "no cosine"),
-        (lambda: Mixing(own=0).check([]), "nothing to learn from"),
-        (lambda: Mixing(weights={"b": 1.0}).check(["a"]), "belongs to no table"),
+        (lambda: Mixing(own=0).check({}), "nothing to learn from"),
+        (lambda: Mixing(weights={"b": 1.0}).check({"a": ["gpt"]}), "belongs to no further table in mix.weights: expected a, found b"),
+        (lambda: Mixing(names={"gtp": "m", "llama": "n"}).check({"a": ["gpt"], "b": ["gpt", "llama"]}), "expected gpt, llama, found gtp"),
+        (lambda: Mixing(names=NAMES).check({}), r"no model of a further table.*\+data@extra"),
     ],
 )
 def test_impossible_mixes_are_refused(made: partial[Mixing], message: str) -> None:

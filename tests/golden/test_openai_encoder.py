@@ -322,6 +322,7 @@ def test_what_is_in_flight_when_another_fails_is_kept() -> None:
         assert len(server.asked) == 1
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupt_keeps_what_is_in_flight(tmp_path: Path) -> None:
     code = (
         "import sys; from routewright.data.embeddings import OpenAIEncoder\n"

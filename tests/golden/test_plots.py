@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from routewright.eval import plots
+from routewright.eval import drawing, plots
 from routewright.eval.report import View
 from tests.golden.test_report import HOSTILE, LONG, made, without_dollars
 
@@ -46,7 +46,7 @@ def test_labels_never_overlap_and_stay_inside_the_figure(monkeypatch, names):
     assert {text for text, _ in boxes} >= set(names) | {"best fixed mix", "oracle", "mf"}
     for i, (text, a) in enumerate(boxes):
         assert a[0] >= 0, text
-        assert a[2] <= plots.WIDTH * 72, text
+        assert a[2] <= drawing.WIDTH * 72, text
         for other, b in boxes[i + 1 :]:
             apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
             assert apart, f"{text} lies on {other}"
@@ -67,9 +67,9 @@ def test_the_curve_stands_where_the_numbers_say(monkeypatch):
     plots.tradeoff([view])
     plots.recovered(view)
     curve, models = view.curves["router"], view.metrics["models"]
-    line = next(line for line in seen[0].lines if line.get_color() == plots.BLUE)
+    line = next(line for line in seen[0].lines if line.get_color() == drawing.BLUE)
     np.testing.assert_allclose(line.get_xydata(), np.c_[1000 * curve.cost, curve.quality])
-    line = next(line for line in seen[1].lines if line.get_color() == plots.BLUE)
+    line = next(line for line in seen[1].lines if line.get_color() == drawing.BLUE)
     gap = models["large"]["quality"] - models["small"]["quality"]
     np.testing.assert_allclose(line.get_xdata(), 100 * curve.share[:, 1])
     np.testing.assert_allclose(line.get_ydata(), 100 * (curve.quality - models["small"]["quality"]) / gap)
@@ -131,15 +131,15 @@ def test_text_is_at_least_ten_units_on_a_figure_360_wide():
 @pytest.mark.parametrize("name", [HOSTILE, LONG, "模型 Ω – émile", "$x^2$ costs $5", "two\nlines\x07"])
 def test_any_model_name_can_be_drawn(name, recwarn):
     svg = plots.tradeoff([made(names=("small", name))])
-    assert plots.shorten(name) in words(svg)
+    assert drawing.shorten(name) in words(svg)
     assert "<script" not in svg
     assert not [str(w.message) for w in recwarn.list if "Glyph" in str(w.message)]
 
 
 def test_shorten_keeps_both_ends_of_a_long_name():
-    assert plots.shorten("abcdefghij", 5) == "ab…ij"
-    assert plots.shorten("abcde", 5) == "abcde"
-    assert len(plots.shorten(LONG)) == 26
+    assert drawing.shorten("abcdefghij", 5) == "ab…ij"
+    assert drawing.shorten("abcde", 5) == "abcde"
+    assert len(drawing.shorten(LONG)) == 26
 
 
 def test_more_than_eight_runs_are_drawn_in_grey():

@@ -10,8 +10,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from routewright.core.judged import win_shares
 from routewright.core.types import Battles, Outcomes, Pool, Queries
-from routewright.data.battles import battles, read_battles, read_battles_metadata, win_shares, write_battles
+from routewright.data.battles import battles, read_battles, read_battles_metadata, write_battles
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 USD = st.one_of(st.just(float("nan")), st.floats(0, 1e3))
