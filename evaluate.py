@@ -51,6 +51,8 @@ def main(cfg: DictConfig, job: run.Run) -> None:
         job.say(summary.result_table(names[0], metrics[names[0]]))
     else:
         job.say(summary.transfers(pairs) if pairs else summary.comparison(list(metrics.items())))
+    if not pairs and all(item["quality_at_cost_50"] is not None for item in metrics.values()):
+        job.say(summary.spending(list(metrics.items())))
     for name in names:
         job.say(metrics[name]["verdict"]["sentence"])
     for line in again.sentences(judged, compared):

@@ -7,7 +7,7 @@ import json
 
 from omegaconf import DictConfig
 
-from routewright.core import artifact, bundle, run
+from routewright.core import bundle, run
 from routewright.core.types import InputError
 
 
@@ -20,7 +20,7 @@ def main(cfg: DictConfig, job: run.Run) -> None:
 
     with job.stage("load"):
         past = again.open_past(cfg.run, instantiate)
-        artifact.require_weights(past.folder)
+        again.require_router(past)
         encoder = again.encoder_of(past, instantiate, cfg.get("encoder"))
         manifest, router, calibration = past.manifest, past.fitted.router, past.fitted.calibration
     if not bundle.exportable(encoder):

@@ -1,6 +1,8 @@
-"""Trains one router, judges it beside its controls, exports it, and says in words whether it helps.
+"""Trains one router or cascade, judges it beside its controls, exports it, and says in words whether it helps.
 
 python train.py router=mf
+python train.py cascade=frugal router=logistic data=zeroeval_gsm
+python train.py cascade=automix router=logistic student=knn
 python train.py -m router=mf,knn,ridge seed=0,1,2
 """
 
@@ -20,19 +22,24 @@ def main(cfg: DictConfig, job: run.Run) -> None:
     from routewright.data.load import Division, load, provenance
     from routewright.data.mix import Mixing, lesson
     from routewright.data.traffic import read_traffic
-    from routewright.eval import plots, report, summary, trial
+    from routewright.eval import cascading, plots, report, students, summary, trial
     from routewright.eval.assess import Judging
     from routewright.eval.promises import Asked
+    from routewright.eval.scored import Makers
     from routewright.gateway.bundle import Bundle
 
     asked, mixing = Asked.of(cfg.policy), Mixing(**cfg.mix)
     make = partial(instantiate, cfg.router)
     source, tracker, further = instantiate(cfg.data), instantiate(cfg.tracking), {name: instantiate(cfg.extra[name]) for name in cfg.extra}
-    reads_text = make().reads == "text"
+    pupil = partial(instantiate, cfg.student) if cfg.get("student") else None
+    students.check(pupil, cascade=bool(cfg.get("cascade")), alone=bool(mixing.own) and not further)
+    reads_text, unread = make().reads == "text", make().reads == "text" and pupil is None
     # a router of text needs no embedding, unless further data are to be kept away from the judged queries by it
-    encoder = None if reads_text and not further else instantiate(cfg.encoder)
+    encoder = None if unread and not further else instantiate(cfg.encoder)
     encode = None if encoder is None else encoder.encode
-    chosen = {group: run.choices()[group] for group in ("data", "router", "encoder")} | ({"encoder": "none"} if reads_text else {})
+    chosen = {group: run.choices()[group] for group in ("data", "router", "encoder")} | ({"encoder": "none"} if unread else {})
+    chosen |= {"cascade": run.choices()["cascade"], "signal": run.choices().get("signal", "none")} if cfg.get("cascade") else {}
+    name = chosen.get("cascade", chosen["router"])
     with job.stage("load"):
         loaded = load(source, kind=cfg.split.kind, cv=cfg.cv)
         extra = {name: part.load() for name, part in further.items()}
@@ -41,7 +48,7 @@ def main(cfg: DictConfig, job: run.Run) -> None:
         asked = replace(asked, traffic=read_traffic(cfg.policy.queries, encode))
         outcomes = loaded.outcomes if encode is None else loaded.outcomes.encoded(encode(loaded.outcomes.queries.text))
         learn = lesson(outcomes, loaded.battles, extra, mixing, encode)
-        job.facts |= {"encoder": "none" if reads_text or encoder is None else encoder.fingerprint}
+        job.facts |= {"encoder": "none" if unread or encoder is None else encoder.fingerprint}
         job.facts |= {"extra": {name: {**part.provenance(), **learn.told[name]} for name, part in further.items()}} if further else {}
     with job.stage("split"):
         division = Division.of(loaded, outcomes.queries, cfg.split, cfg.cv, alone=not mixing.own, rng=job.rng("split"))
@@ -51,21 +58,29 @@ def main(cfg: DictConfig, job: run.Run) -> None:
         judging = Judging(cfg.policy.name, cfg.protocol, cfg.replicates, clustered=kind == "grouped", asked=asked)
         streams = {"fit": job.rng("fit"), "judge": job.rng("judge")}
         without = () if cfg.shuffled_labels else ("shuffled_labels",)
-        tried = trial.try_router(chosen["router"], make, outcomes, cuts, judging, **streams, learn=learn, without=without, refit=cfg.export)
+        given = {**streams, "without": without, "refit": cfg.export}
+        tried: cascading.CascadeTrial | trial.Trial
+        if cfg.get("cascade"):
+            signal = partial(instantiate, cfg.get("signal"))
+            makers = Makers(make, signal, source.said, learn=learn, student=pupil, **cfg.scoring)
+            tried = cascading.try_cascade(name, partial(instantiate, cfg.cascade), makers, outcomes, cuts, judging, **given)
+            outcomes = tried.outcomes
+        else:
+            tried = trial.try_router(name, make, outcomes, cuts, judging, learn=learn, **given)
         found = chosen | {"labels": job.facts["data"]["labels"], "leakage": leakage}
         metrics = plain(found | trial.described(cuts, kind) | tried.assessment.metrics)
     with job.stage("export"):
-        router, calibration = tried.fitted.router, tried.fitted.calibration
-        artifact.save_scores(job.folder, trial.scores(tried, outcomes))
+        tried.save(job.folder, outcomes, keep=cfg.export)
         artifact.save_curves(job.folder, tried.assessment.curves, outcomes.pool.name)
-        facts = bundle.Facts(job.name, outcomes.pool, tried.fitted.predictions.cost.mean(axis=0), job.facts["data"], metrics)
-        if cfg.export:
-            artifact.save_weights(job.folder, router, calibration)
         # of one split the figures are the exported router's own; of several folds they are the recipe's
         job.facts["judged"] = "the exported router" if tried.fitted.exact else "routers of this recipe, one a fold"
         if not cfg.export:
             job.say("No router was kept: export=false judges the recipe alone.")
+        elif cfg.get("cascade"):
+            job.say("No bundle: a cascade decides by answers; its lists, thresholds and scorers are in weights.safetensors.")
         elif bundle.exportable(encoder):
+            router, calibration = tried.fitted.router, tried.fitted.calibration
+            facts = bundle.Facts(job.name, outcomes.pool, tried.fitted.predictions.cost.mean(axis=0), job.facts["data"], metrics)
             made = bundle.write_bundle(job.folder / "bundle", None if reads_text else encoder, router, calibration, facts)
             sample = outcomes.queries.take(tried.fitted.rows[run.evenly(len(tried.fitted.rows), cfg.compare)])
             exported = Bundle.load(made, threads=run.cores())
@@ -74,11 +89,11 @@ def main(cfg: DictConfig, job: run.Run) -> None:
             job.say(f"No bundle: encoder={chosen['encoder']} is asked over a network and cannot be a graph.")
     with job.stage("report"):
         job.write_json("metrics.json", metrics)
-        view = report.View(chosen["router"], metrics, tried.assessment.curves, run.told(job.manifest()))
-        job.write_text("report.html", report.render([view], title=f"{chosen['router']} on {chosen['data']}"))
+        view = report.View(name, metrics, tried.assessment.curves, run.told(job.manifest()))
+        job.write_text("report.html", report.render([view], title=f"{name} on {chosen['data']}"))
     params, figures = job.manifest()["config"], {"curve.png": plots.curve_png(view)}
     job.after.append(lambda folder: tracker.log(folder, params=params, metrics=metrics, figures=figures))
-    job.say(summary.result_table(chosen["router"], metrics))
+    job.say(summary.result_table(name, metrics))
     job.say(metrics["verdict"]["sentence"])
 
 

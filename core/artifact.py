@@ -20,14 +20,19 @@ from routewright.core.types import Curve, Floats, InputError, Ints, Outcomes, Pr
 WEIGHTS = "weights.safetensors"
 SCORES = "predictions.parquet"
 CURVES = "curve.parquet"
+REPLAY = "replay.parquet"
 
 
 def save_weights(folder: Path, router: Router, calibration: Affine) -> Path:
     """router.* and calibration.* arrays in one safetensors file."""
+    state = {f"router.{name}": value for name, value in router.state().items()}
+    return save_state(folder, state | {f"calibration.{name}": value for name, value in calibration.state().items()})
+
+
+def save_state(folder: Path, state: Mapping[str, np.ndarray[Any, Any]]) -> Path:
+    """Named arrays in one safetensors file."""
     from safetensors.numpy import save
 
-    state = {f"router.{name}": value for name, value in router.state().items()}
-    state |= {f"calibration.{name}": value for name, value in calibration.state().items()}
     data = save({name: np.ascontiguousarray(value) for name, value in sorted(state.items())})
     return write_atomic(folder / WEIGHTS, lambda stream: stream.write(data))
 
@@ -82,6 +87,27 @@ def load_scores(folder: Path, models: tuple[str, ...]) -> Scores:
     read = {kind: np.stack([table.column(f"{kind}:{model}").to_numpy() for model in models], axis=1) for kind in kinds}
     predictions = Predictions(read.pop("quality"), read.pop("cost"))
     return Scores(np.array(table.column("id").to_pylist(), dtype=object), table.column("fold").to_numpy(), models, predictions, read)
+
+
+def save_replay(folder: Path, points: Mapping[str, np.ndarray[Any, Any]]) -> Path:
+    """replay.parquet: one row a judged query, a column `name:k` for each operating point k of points[name] (k, t)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {f"{name}:{k}": row for name, table in points.items() for k, row in enumerate(table)}
+    return write_atomic(folder / REPLAY, lambda stream: pq.write_table(pa.table(columns), stream, compression="zstd"))
+
+
+def load_replay(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """The inverse of save_replay: (k, t) arrays by name. Raises InputError where the run kept none."""
+    import pyarrow.parquet as pq
+
+    if not (folder / REPLAY).is_file():
+        raise InputError("this run kept no replay", where=str(folder), expected=REPLAY, found="none", mend="Train it again.")
+    table = pq.read_table(folder / REPLAY)
+    names = dict.fromkeys(column.rpartition(":")[0] for column in table.column_names)
+    counts = {name: sum(column.rpartition(":")[0] == name for column in table.column_names) for name in names}
+    return {name: np.stack([table.column(f"{name}:{k}").to_numpy() for k in range(counts[name])]) for name in names}
 
 
 def save_curves(folder: Path, curves: Mapping[str, Curve], models: Sequence[str]) -> Path:

@@ -1,4 +1,4 @@
-"""The contracts: what a router, a cascade, an encoder, a source, a signal, a grader and a backend must offer.
+"""The contracts: what a router, a cascade, an encoder, a source, a signal, a student, a grader and a backend must offer.
 
 Structural (Protocol): nothing has to be inherited.
 """
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import onnx
 
 STOP = -1  # what Cascade.step returns for a query whose answer is good enough
+# a cascade's signals: known before any call; bought with the answer; the score's own price
+PRIOR, USD_PRIOR, SCORE, SAID, USD_SCORE = "prior", "usd_prior", "score", "said", "usd_score"
 
 State = dict[str, np.ndarray[Any, Any]]
 
@@ -47,18 +49,32 @@ class Router(Protocol):
 
 @runtime_checkable
 class Cascade(Protocol):
-    """Asks model after model until an answer is good enough. Sees only what it has bought: a signal not bought is NaN."""
+    """Asks model after model until an answer is good enough. Sees only what it has bought.
 
-    def fit(self, train: Outcomes, valid: Outcomes | None = None, *, rng: np.random.Generator) -> Self: ...
+    signals, by name, each [n,m]: `prior` (quality predicted from the query alone) and `usd_prior` (predicted USD) are seen from the start;
+    `score` (the chance that the recorded answer is right, in [0, 1]) and `said` (a number for what the answer says: equal numbers in a row
+    are equal answers, NaN is none) are NaN until that answer is bought, and `score` until it was looked at.
+    """
+
+    needs: Sequence[str]  # the signals it reads
+
+    def fit(self, train: Outcomes, valid: Outcomes | None = None, *, rng: np.random.Generator) -> Self:
+        """Chooses lists and thresholds. train holds every signal in `needs`, of every answer, from scorers that have not seen that row."""
 
     def state(self) -> State: ...
 
     def load(self, state: Mapping[str, np.ndarray[Any, Any]]) -> Self: ...
 
-    def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
-        """next[n]: the model to call for each query, or STOP. called[n,m] says what was bought; signals are [n,m] with NaN elsewhere."""
+    def knobs(self) -> Floats:
+        """[k] operating points, rising: shares of the way from the cheapest to the best model's mean cost that may be spent a query."""
 
-    def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats]) -> Ints:
+    def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
+        """next[n]: the model to call for each query, or STOP. called[n,m] says what was bought; signals not bought are NaN."""
+
+    def looks(self, called: Bools, last: Ints, *, knob: float) -> Bools:
+        """[n]: whether the score of the answer that model last[n] has just given is bought. Asked only where a score costs something."""
+
+    def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
         """served[n]: whose answer is used, among those called."""
 
 
@@ -89,16 +105,47 @@ class Source(Protocol):
     def split(self) -> Sequence[str] | None:
         """train, calibration or test for each query where the data bring a split of their own, else None."""
 
+    def said(self, answer: str) -> str | None:
+        """The part of an answer that counts, in one spelling (equal strings mean the same answer); None where there is none."""
+
     def provenance(self) -> dict[str, Any]:
         """licence, citation, revision and files with their sha256, for the manifest."""
 
 
 @runtime_checkable
 class Signal(Protocol):
-    """How likely an answer is right, from the query, the answers and, where there are any, token logprobs."""
+    """How likely each recorded answer is right, from the query, that answer and what was recorded with it. __init__ only stores."""
 
-    def score(self, query: Sequence[str], answers: Sequence[str], logprobs: Sequence[Sequence[float]] | None = None) -> Floats:
-        """[n] in [0,1]; higher means more likely right; NaN where it cannot tell."""
+    def fit(self, train: Outcomes, *, rng: np.random.Generator) -> Self:
+        """Learns from graded answers; a signal that learns nothing checks what it needs and returns itself."""
+
+    def score(self, outcomes: Outcomes) -> Floats:
+        """[n,m], higher means more likely right, NaN where it cannot tell. Never reads a grade, nor in one cell another model's column."""
+
+    def cost(self, outcomes: Outcomes) -> Floats | None:
+        """[n,m] USD that the score costs beyond the answer itself; None where it is free."""
+
+    def state(self) -> State: ...
+
+    def load(self, state: Mapping[str, np.ndarray[Any, Any]]) -> Self: ...
+
+
+@runtime_checkable
+class Student(Protocol):
+    """A small model that answers as its teacher does, having seen the teacher's answers alone, never a grade. __init__ only stores."""
+
+    usd_call: float  # what a call of it costs
+    teacher: str | None  # the model whose answers it learns; None: the best one on the training rows
+
+    def fit(self, queries: Queries, said: Sequence[str | None], *, rng: np.random.Generator) -> Self:
+        """Learns from encoded queries and what the teacher said to each; None: nothing readable, and that query teaches nothing."""
+
+    def answer(self, queries: Queries) -> tuple[list[str], Floats]:
+        """What it says to each query, one of the things that its teacher said, and how sure it is of that, confidence[n] in [0, 1]."""
+
+    def state(self) -> State: ...
+
+    def load(self, state: Mapping[str, np.ndarray[Any, Any]]) -> Self: ...
 
 
 @runtime_checkable

@@ -231,7 +231,7 @@ def overrides() -> list[str]:
 def _label(cfg: DictConfig) -> str:
     """The readable part of a run's name: what the user chose, or the run it starts from."""
     picked = choices()
-    parts = [picked[group] for group in ("data", "router", "questions", "backend") if group in picked]
+    parts = [picked[group] for group in ("data", "router", "cascade", "student", "questions", "backend") if group in picked]
     if cfg.get("run") is not None:
         parts.append(Path(str(cfg.run)).name)
     if cfg.get("runs") is not None:

@@ -21,8 +21,9 @@ from routewright.core.files import plain
 from routewright.core.judged import judged
 from routewright.core.text import normalise
 from routewright.core.types import Battles, Curve, Floats, InputError, Ints, Outcomes, Predictions
-from routewright.eval import controls, stats, transfer
-from routewright.eval.assess import Judging, assess
+from routewright.eval import controls, stats, students, transfer
+from routewright.eval import paths as cascade_paths
+from routewright.eval.assess import Judging, Replayed, assess
 from routewright.eval.crossfit import Fitted
 from routewright.eval.points import Promise
 from routewright.eval.transfer import Roles, Wanted
@@ -37,7 +38,7 @@ class Past:
     """A finished run with the table it is to be judged on: `fitted` holds its predictions for the rows that may be judged.
 
     roles: the pair that is judged, where it was named or found. withheld: figures that mean nothing here, with the reason.
-    kept_router: False for a run that only judged its recipe; its own predictions are there all the same.
+    kept_router: False for a run that only judged its recipe; its own predictions are there all the same. replayed: of a cascade.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Past:
     roles: Roles | None = None
     withheld: Mapping[str, str] = field(default_factory=dict)
     kept_router: bool = True
+    replayed: Replayed | None = None
 
     @property
     def trained_for(self) -> Roles:
@@ -101,17 +103,39 @@ def open_past(path: str, make: Make) -> Past:
             found=artifact.content_hash(outcomes)[:12],
             mend="Bring them back, or train again.",
         )
+    outcomes = students.restored(folder, outcomes)
     router, calibration = make(manifest["config"]["router"]), Affine.identity(len(outcomes.pool))
-    if kept_router := (folder / artifact.WEIGHTS).is_file():
+    cascade = metrics.get("cascade")
+    kept_router = (folder / artifact.WEIGHTS).is_file() and cascade is None
+    if kept_router:
         router, calibration = artifact.load_weights(folder, router)
     scores = artifact.load_scores(folder, outcomes.pool.name)
     position = {name: row for row, name in enumerate(outcomes.queries.id)}
     rows = np.array([position[name] for name in scores.id], dtype=np.int64)
     fitted = Fitted(rows, scores.fold, scores.predictions, calibration, router, (), exact=False)
     rivals = {name: Predictions(quality, scores.predictions.cost) for name, quality in scores.rivals.items()}
-    kept = ("data", "router", "encoder", "labels", "evaluation", "n_train", "n_calibration", "leakage")
-    described = {key: metrics[key] for key in kept}
-    return Past(metrics["router"], folder, manifest, Promise.of(metrics), outcomes, fitted, rivals, described, kept_router=kept_router)
+    kept = ("data", "router", "encoder", "labels", "evaluation", "n_train", "n_calibration", "leakage", "cascade", "signal", "student")
+    described = {key: metrics[key] for key in kept if key in metrics}
+    replayed = None if cascade is None else _replayed(folder, outcomes.take(rows), outcomes.pool.index(metrics["strong"]))
+    name, promise = cascade or metrics["router"], Promise.of(metrics)
+    return Past(name, folder, manifest, promise, outcomes, fitted, rivals, described, kept_router=kept_router, replayed=replayed)
+
+
+def _replayed(folder: Path, judged_rows: Outcomes, strong: int) -> Replayed:
+    """What a cascade's run kept of its replay; its operating points are chosen already."""
+    arrays = artifact.load_replay(folder)
+    parts = {kind: {name: arrays[f"{kind}{name}"] for name in ("knob", "served", "called", "cost")} for kind in ("", "shuffled:")}
+    path, shuffled = (cascade_paths.Path.restored(part, judged_rows, strong=strong) for part in parts.values())
+    return Replayed(path, shuffled, ())
+
+
+def require_router(past: Past) -> None:
+    """Raises InputError for a run that kept no router, and for a cascade, which needs the answers that were recorded on its own data."""
+    if past.replayed is not None:
+        mend = "Judge it on its own data, or train the cascade on the others."
+        raise InputError("a cascade decides by answers", where=str(past.folder), expected="a router's run", found="a cascade's", mend=mend)
+    if not past.kept_router:
+        artifact.require_weights(past.folder)
 
 
 def encoder_of(past: Past, make: Make, config: Any = None) -> Any:
@@ -141,8 +165,7 @@ def on_other_data(past: Past, other: Other, make: Make, wanted: Wanted | None = 
     there is none here. Raises InputError for other models that nothing is said of, for further training tables that changed, and for too
     few queries.
     """
-    if not past.kept_router:
-        artifact.require_weights(past.folder)
+    require_router(past)
     trained = past.outcomes.pool.name
     chosen = (wanted or Wanted()).on(trained, judged(other.table), str(past.folder))
     known, queries = _known(past, make), other.table.queries
@@ -217,7 +240,7 @@ def _unchecked(past: Past) -> str:
 
 def judge(past: Past, judging: Judging, rng: np.random.Generator) -> Judged:
     """The judgement by today's settings; the operating points are those of the run, held to their promise."""
-    found = assess(past.name, past.fitted, past.outcomes, judging, rng, past.rivals, promise=past.promise)
+    found = assess(past.name, past.fitted, past.outcomes, judging, rng, past.rivals, promise=past.promise, replayed=past.replayed)
     ids = past.outcomes.queries.id[past.fitted.rows]
     metrics = {**past.described, **found.metrics} | dict.fromkeys(past.withheld)
     metrics["withheld"] = {**found.metrics["withheld"], **past.withheld}

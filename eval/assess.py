@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,14 @@ import numpy as np
 from routewright.core import policy as policies
 from routewright.core.types import Bools, Curve, Floats, InputError, Outcomes, Predictions
 from routewright.eval import controls, curves, metrics, points, promises, protocol, stats, verdict
+from routewright.eval.cascade_points import HeldOut, cascade_points
 from routewright.eval.crossfit import Fitted
-from routewright.eval.ruler import FEWEST_GROUPS, FRACTIONS, Pair, Ruler, choose_mix, choose_pair
+from routewright.eval.paths import Path
+from routewright.eval.ruler import BUDGETS, FEWEST_GROUPS, FRACTIONS, Pair, Points, Ruler, choose_mix, choose_pair
 
 PROTOCOLS = ("exact", "routellm")
 SCHEMA = 1
+CASCADE = "cascade"  # the policy of what looks at answers; its controls decide as routers of the same pool do
 ENOUGH = 30  # rows away from the judged ones; with fewer, the best mix is chosen on the judged rows themselves
 
 
@@ -41,6 +44,16 @@ class Judging:
             raise InputError("too few bootstrap replicates", expected="at least 100", found=str(self.replicates))
 
 
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """A cascade replayed on the judged rows: its path; the same with every query's signals handed to another query; and, for each fold,
+    what its operating points are chosen on."""
+
+    path: Path
+    shuffled: Path
+    held_out: tuple[HeldOut, ...]
+
+
 @dataclass(frozen=True)
 class Assessment:
     """metrics: what metrics.json holds. curves: by name, `router` first. replicates (B,): bootstrap values of the verdict's difference.
@@ -62,38 +75,49 @@ def assess(
     rivals: Mapping[str, Predictions],
     *,
     promise: points.Promise | None = None,
+    replayed: Replayed | None = None,
 ) -> Assessment:
     """Judges `fitted` on its test rows of `outcomes`. rivals: the fitted controls' predictions for the same rows. promise: operating points
-    that were chosen earlier; by default they are chosen on the fit's held-out rows.
+    that were chosen earlier; by default they are chosen on the fit's held-out rows. replayed: of a cascade, whose predictions are then the
+    scores of all answers, bought or not.
 
     Test queries without a grade or, where costs are known at all, without a cost for some model are left out and counted (`n_unobserved`,
     `n_uncosted`). Raises InputError where none is left, or where the policy does not fit the pool.
     """
-    usable, counts = _usable(outcomes)
-    seen = usable[fitted.rows]
+    judgeable, counts = usable(outcomes)
+    seen = judgeable[fitted.rows]
     table, predictions = outcomes.take(fitted.rows[seen]), fitted.predictions.take(seen)
     if not len(table):
-        raise InputError("no test query was observed on every model", expected="quality and cost for all models on some", found="none")
+        raise _nothing_to_judge(outcomes.pool.name, {key: int(flags[fitted.rows].sum()) for key, flags in counts.items()})
     policy = _policy(judging, promise, table)
-    elsewhere = np.setdiff1d(np.flatnonzero(usable), fitted.rows)
+    elsewhere = np.setdiff1d(np.flatnonzero(judgeable), fitted.rows)
     away = outcomes.take(elsewhere)
     mix = choose_mix(away) if len(away) >= ENOUGH and np.isfinite(away.cost).all() else None
     pair = choose_pair(outcomes) if promise is None else _promised_pair(promise, outcomes)
-    ruler = Ruler(table, policy=policy, rng=rng, pair=pair, mix=mix, replicates=judging.replicates, clustered=judging.clustered)
+    many, clustered = judging.replicates, judging.clustered
+    ruler = Ruler(table, policy=policy, rng=rng, pair=pair, mix=mix, replicates=many, clustered=clustered, spend=replayed is not None)
     withheld: dict[str, str] = {}
     reason = verdict.gap_reason(*_pair(ruler), ruler.units)
     out = _described(ruler, policy, judging) | {key: int(flags[fitted.rows].sum()) for key, flags in counts.items()}
-    sweep = ruler.sweep(predictions)
+    if replayed is not None:
+        out["policy"] = CASCADE
+    sweep, stranger = _curves(ruler, predictions, replayed, seen, rng)
     point, spread = ruler.measure(sweep)
     out |= _headline(point, spread, withheld, reason, ruler)
     out |= _quality_estimates(predictions, table, withheld)
     out |= _singles(ruler)
     out |= _ceiling(ruler, sweep, withheld)
-    shown, out["controls"], beaten = _controls(ruler, {k: v.take(seen) for k, v in rivals.items()}, predictions, sweep, rng, reason)
+    shown, out["controls"], beaten = _controls(ruler, {k: v.take(seen) for k, v in rivals.items()}, stranger, sweep, reason)
     out["verdict"] = verdict.judge(name, point["difference"], spread["difference"], beaten, clustered=judging.clustered, n=len(table))
     if not ruler.resampled:
         withheld["verdict.ci"] = f"fewer than {FEWEST_GROUPS} groups to resample: an interval over them would be far too narrow"
-    out["operating_points"] = points.operating_points(fitted, seen, outcomes, usable, ruler, withheld, promise, judging.asked)
+    if replayed is None:
+        out["operating_points"] = points.operating_points(fitted, seen, outcomes, judgeable, ruler, withheld, promise, judging.asked)
+    else:
+        path, fold = replayed.path.take(seen), fitted.fold[seen]
+        out["operating_points"] = cascade_points(
+            path, replayed.held_out, fold, outcomes, judgeable, ruler, withheld, judging.asked, promise
+        )
     if ruler.by_share:
         out |= _published(predictions, ruler, out | {"withheld": withheld}, judging, reason)
     elif judging.protocol == "routellm":
@@ -101,15 +125,35 @@ def assess(
             "protocol 'routellm' is for two models", expected="2 models", found=str(len(table.pool)), mend="Use protocol=exact."
         )
     out["withheld"] = withheld
+    assert "router" not in shown, "a control of that name would be drawn in place of what is judged"
     return Assessment(out, {"router": sweep.curve()} | shown, spread["difference"])
 
 
-def _usable(outcomes: Outcomes) -> tuple[Bools, dict[str, Bools]]:
+def _curves(
+    ruler: Ruler, predictions: Predictions, replayed: Replayed | None, seen: Bools, rng: np.random.Generator
+) -> tuple[Points, Points]:
+    """The curve under judgement, and that of the same scores in the hands of the wrong queries."""
+    if replayed is not None:
+        return replayed.path.take(seen), replayed.shuffled.take(seen)
+    return ruler.sweep(predictions), ruler.sweep(controls.shuffled_decisions(predictions, rng))
+
+
+def usable(outcomes: Outcomes) -> tuple[Bools, dict[str, Bools]]:
     """Rows that can be judged, and which ones lack a grade or a cost. Where some model's cost is nowhere known, costs do not count."""
     graded = outcomes.observed()
     known = np.isfinite(outcomes.cost)
     costed = known.all(axis=1) if known.any(axis=0).all() else np.ones(len(outcomes), dtype=bool)
     return graded & costed, {"n_unobserved": ~graded, "n_uncosted": graded & ~costed}
+
+
+def _nothing_to_judge(models: Sequence[str], left_out: Mapping[str, int]) -> InputError:
+    """Battles are sparse: a query is mostly fought by two of many models."""
+    found = f"{left_out['n_unobserved']} that lack some model's grade, {left_out['n_uncosted']} that lack some model's cost"
+    mend = "Give a cost for every call, or for none."
+    if left_out["n_unobserved"]:
+        mend = "Judge on other data and learn from these: data=OTHER +data@extra.NAME=SOURCE (docs/BATTLES.md)"
+        mend += "; or keep two models that were compared with each other: data.models=[a,b]." if len(models) > 2 else "."
+    return InputError("no test query was observed on every model", expected=f"some with all {len(models)}", found=found, mend=mend)
 
 
 def _policy(judging: Judging, promise: points.Promise | None, table: Outcomes) -> str:
@@ -123,7 +167,7 @@ def _policy(judging: Judging, promise: points.Promise | None, table: Outcomes) -
         )
     if judging.policy != "auto":
         return judging.policy
-    if promise is not None:
+    if promise is not None and promise.policy != CASCADE:
         return promise.policy
     return "threshold" if len(table.pool) == 2 else "cost_aware"
 
@@ -175,6 +219,14 @@ def _headline(
             withheld[key] = "no cost is known for these outcomes: give a cost column or prices"
         elif not np.isfinite(point[key]):
             withheld[key] = "the best model costs nothing: there is nothing to save"
+    for percent in BUDGETS:
+        for key in (f"quality_at_cost_{percent}", f"gain_at_cost_{percent}"):
+            out[key] = point[key] if ruler.dollars else None
+            out[f"{key}_ci"] = stats.interval(spread[key]) if ruler.dollars else None
+        if not ruler.dollars:
+            withheld[f"quality_at_cost_{percent}"] = "no cost is known for these outcomes: give a cost column or prices"
+        elif not np.isfinite(point[f"quality_at_cost_{percent}"]):
+            withheld[f"quality_at_cost_{percent}"] = "the cheapest model costs more than that"
     out["peak_quality"] = point["peak_quality"]
     return out
 
@@ -211,7 +263,7 @@ def _singles(ruler: Ruler) -> dict[str, Any]:
     }
 
 
-def _ceiling(ruler: Ruler, sweep: curves.Sweep, withheld: dict[str, str]) -> dict[str, Any]:
+def _ceiling(ruler: Ruler, sweep: Points, withheld: dict[str, str]) -> dict[str, Any]:
     """AIQ beside the fixed mix's, and how much of the way from the best single model to the oracle the router goes at knob 0."""
     quality = ruler.outcomes.quality.astype(np.float64)
     singles, oracle = quality.mean(axis=0), float(quality.max(axis=1).mean())
@@ -246,16 +298,16 @@ def _aiq(ruler: Ruler, cost: Floats, quality: Floats, variant: str = "paper") ->
 def _controls(
     ruler: Ruler,
     rivals: Mapping[str, Predictions],
-    predictions: Predictions,
-    sweep: curves.Sweep,
-    rng: np.random.Generator,
+    stranger: Points,
+    sweep: Points,
     reason: str | None,
 ) -> tuple[dict[str, Curve], dict[str, Any], dict[str, tuple[float, Floats]]]:
     """Every control's curve; its APGR, AIQ and difference against the best fixed mix; and that difference with its replicates."""
-    shown: dict[str, Curve] = {"fixed_mix": ruler.mix_curve(), "random": ruler.random_curve(sweep.curve())}
+    shown: dict[str, Curve] = {"fixed_mix": ruler.mix_curve()}
+    if isinstance(sweep, curves.Sweep):  # a cascade's calls at random are its shuffled decisions: a coin asks once
+        shown["random"] = ruler.random_curve(sweep.curve())
     table: dict[str, Any] = {name: _drawn(ruler, curve, reason) for name, curve in shown.items()}
-    trials = {"shuffled_decisions": controls.shuffled_decisions(predictions, rng)} | dict(rivals)
-    swept = {name: ruler.sweep(trial) for name, trial in trials.items()}
+    swept: dict[str, Points] = {"shuffled_decisions": stranger} | {name: ruler.sweep(trial) for name, trial in rivals.items()}
     # the oracle never calls a dearer model that gains nothing
     swept["oracle"] = ruler.sweep(controls.oracle(ruler.outcomes), lowest=0.0)
     spreads: dict[str, tuple[float, Floats]] = {}
@@ -270,7 +322,7 @@ def _controls(
     return shown, table, spreads
 
 
-def _control(ruler: Ruler, path: curves.Sweep, curve: Curve, reason: str | None) -> tuple[dict[str, Any], Floats]:
+def _control(ruler: Ruler, path: Points, curve: Curve, reason: str | None) -> tuple[dict[str, Any], Floats]:
     point, spread = ruler.measure(path)
     row = {
         "apgr": None if reason else point["apgr"],
@@ -282,6 +334,8 @@ def _control(ruler: Ruler, path: curves.Sweep, curve: Curve, reason: str | None)
         "ci": stats.interval(spread["difference"]),
         "cost_saved_at_95": point["cost_saved_at_95"] if ruler.dollars else None,
     }
+    for key in (f"quality_at_cost_{percent}" for percent in BUDGETS):
+        row |= {key: point[key] if ruler.dollars else None, f"{key}_ci": stats.interval(spread[key]) if ruler.dollars else None}
     return row, spread["difference"]
 
 
@@ -302,7 +356,15 @@ def _drawn(ruler: Ruler, curve: Curve, reason: str | None) -> dict[str, Any]:
         "aiq": _aiq(ruler, curve.cost, curve.quality),
         "difference": float(above),
         "cost_saved_at_95": float(metrics.saved(reach, cost[best])) if ruler.dollars else None,
+        **({f"quality_at_cost_{percent}": _spending(ruler, x, y, percent) for percent in BUDGETS} if ruler.dollars else {}),
     }
+
+
+def _spending(ruler: Ruler, x: Floats, y: Floats, percent: int) -> float:
+    """The height of an exact curve at this share of the best model's cost; NaN below the cheapest model's."""
+    cost = ruler.outcomes.cost.mean(axis=0)
+    spend = percent / 100 * cost[ruler.pair.best]
+    return float(curves.height_at(x, y, spend)[0]) if spend >= cost[ruler.pair.weak] else float("nan")
 
 
 def _published(predictions: Predictions, ruler: Ruler, exact: Mapping[str, Any], judging: Judging, reason: str | None) -> dict[str, Any]:

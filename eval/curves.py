@@ -99,6 +99,22 @@ def mean_height(x: Floats, y: Floats, low: Floats | float, high: Floats | float)
     return np.divide(total, width, out=np.full(total.shape, np.nan), where=width > 0)
 
 
+def height_at(x: Floats, y: Floats, at: Floats | float) -> Floats:
+    """(B,) the height of each path where its spending first reaches at[B], straight between points; its last height where it never does.
+
+    x, y (B, k): a path that starts above `at` has its first height there. What a path saves again on the way is not spent twice: x is
+    taken as not falling.
+    """
+    x, y = np.maximum.accumulate(np.atleast_2d(x), axis=1), np.atleast_2d(y)
+    goal = np.broadcast_to(np.reshape(at, (-1, 1)), (len(x), 1))
+    reached, rows = x >= goal, np.arange(len(x))
+    index = np.where(reached.any(axis=1), reached.argmax(axis=1), x.shape[1] - 1)
+    before = np.maximum(index - 1, 0)
+    step = x[rows, index] - x[rows, before]
+    part = np.divide(goal[:, 0] - x[rows, before], step, out=np.ones(len(x)), where=step > 0)
+    return np.asarray(y[rows, before] + np.clip(part, 0, 1) * (y[rows, index] - y[rows, before]))
+
+
 def first_reach(x: Floats, y: Floats, target: Floats) -> Floats:
     """The x at which the path first reaches y >= target, straight between points; NaN where it never does. x, y (B, k), target (B,).
 

@@ -1,53 +1,29 @@
 """Draws a judged router: cost against quality, gap recovered against strong calls, reliability. Only draws: every number comes in.
 
-Each function returns one inline SVG as text (or PNG bytes): the same input gives the same bytes, nothing is fetched, no global state is
-left behind. Colours are Okabe and Ito's (colour-blind-safe), and every line also differs by its dashes or its marker.
+Each function returns one inline SVG as text (or PNG bytes), made by drawing.py. Beside its colour every line differs by its dashes or its
+marker.
 """
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from io import BytesIO
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from routewright.core.types import Curve, Floats
-from routewright.eval import curves
-from routewright.eval.numerals import known, legible
+from routewright.eval import curves, drawing
+from routewright.eval.drawing import BLACK, BLUE, CONTROLS, GREY, MIX, ORACLE, ROUTER, RUNS, SMALL, Style, shorten
+from routewright.eval.numerals import known
 
 if TYPE_CHECKING:
     from routewright.eval.report import View
 
-WIDTH = 5.0  # inches; at 72 units an inch a screen 360 px wide shows the text at its nominal size
-FONT, SMALL = 11.5, 10.0
 LABELLED = 12  # with more models than this only those on the fixed mix's hull are named in the plot
-COLOURED = 8  # with more runs than this the rest is grey
-
-BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, YELLOW, BLACK = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#B8A800", "#000000",
-)  # fmt: skip
-GREY = "#767676"
-RUNS = tuple(zip((BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, YELLOW, BLACK), "osD^vPX*", strict=True))
-
-Style = Mapping[str, Any]
+COLOURED = len(RUNS)  # with more runs than this the rest is grey
 QUALITY = "quality (mean grade, 0 to 1)"
-MIX: Style = {"color": BLACK, "linestyle": (0, (5, 2)), "linewidth": 1.8}
-ROUTER: Style = {"color": BLUE, "linestyle": "-", "linewidth": 2.6, "zorder": 5}
-ORACLE: Style = {"color": GREEN, "linestyle": "-.", "linewidth": 1.5}
-CONTROLS: Mapping[str, tuple[str, Style]] = {
-    "random": ("random", {"color": GREY, "linestyle": ":", "linewidth": 1.4}),
-    "group": ("group label only", {"color": ORANGE, "linestyle": "-", "linewidth": 1.1}),
-    "length": ("length only", {"color": PURPLE, "linestyle": "--", "linewidth": 1.1}),
-    "shuffled_labels": ("shuffled labels", {"color": VERMILION, "linestyle": (0, (1, 1)), "linewidth": 1.2}),
-    "shuffled_decisions": ("shuffled decisions", {"color": SKY, "linestyle": "-.", "linewidth": 1.2}),
-}
 
 
 @dataclass(frozen=True)
@@ -59,20 +35,14 @@ class Label:
     color: str = BLACK
 
 
-def shorten(name: str, limit: int = 26) -> str:
-    """One line without control characters, its middle left out where it is longer than `limit` characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in name).split())
-    half = (limit - 1) // 2
-    return line if len(line) <= limit else f"{line[: limit - 1 - half]}…{line[-half:]}"
-
-
 def has_dollars(view: View) -> bool:
     """Whether every model's cost is known, so that dollars may be shown."""
     return all(known(model.get("cost")) for model in view.metrics["models"].values())
 
 
 def is_pair(view: View) -> bool:
-    return len(view.metrics["models"]) == 2
+    """Two models, and each query asks one of them: then the share of strong calls says all about the spend."""
+    return len(view.metrics["models"]) == 2 and view.metrics.get("policy") != "cascade"
 
 
 def gap_carries(view: View) -> bool:
@@ -85,15 +55,12 @@ def tradeoff(views: Sequence[View]) -> str:
 
     One view: router, best fixed mix, single models, oracle and controls. Several: every router, and the first view's mix and models.
     """
-    return _svg(lambda: _tradeoff(views), "tradeoff", _tradeoff_alt(views))
+    return drawing.svg(lambda: _tradeoff(views), "tradeoff", _tradeoff_alt(views))
 
 
 def curve_png(view: View) -> bytes:
     """The cost-quality plot of one view as PNG, 1,000 pixels wide."""
-    with _style("png"):
-        out = BytesIO()
-        _tradeoff([view]).savefig(out, format="png", dpi=200, metadata={"Software": None})
-    return out.getvalue()
+    return drawing.png(lambda: _tradeoff([view]))
 
 
 def recovered(view: View) -> str:
@@ -102,78 +69,15 @@ def recovered(view: View) -> str:
     Where the gap does not carry that ratio (`apgr` is withheld) the vertical axis is plain quality.
     """
     strong, what = shorten(view.metrics["strong"]), "Performance gap recovered" if gap_carries(view) else "Quality"
-    return _svg(lambda: _recovered(view), "recovered", f"{what} against the share of calls to {strong}: the router beside its controls.")
+    alt = f"{what} against the share of calls to {strong}: the router beside its controls."
+    return drawing.svg(lambda: _recovered(view), "recovered", alt)
 
 
 def reliability(view: View, key: str = "reliability") -> str:
     """Predicted against observed quality by bin, marker areas by count, counts beside them. key: prefix of the SVG's ids."""
     rows = view.metrics["reliability"]
     pairs = "; ".join(f"predicted {row['predicted']:.2f}, observed {row['observed']:.2f}, {row['n']} answers" for row in rows)
-    return _svg(lambda: _reliability(rows), key, f"Predicted against observed quality. {pairs}.")
-
-
-@contextmanager
-def _style(salt: str) -> Iterator[None]:
-    """matplotlib's settings for one drawing: text stays text, ids do not depend on the clock, a $ in a name is a $."""
-    import matplotlib as mpl
-
-    settings: dict[Any, Any] = {
-        "svg.hashsalt": salt, "svg.fonttype": "none", "text.parse_math": False, "font.family": ["DejaVu Sans"], "font.size": FONT,
-        "xtick.labelsize": SMALL, "ytick.labelsize": SMALL, "axes.labelsize": FONT, "axes.titlesize": FONT, "axes.edgecolor": GREY,
-        "axes.grid": True, "grid.color": "#e6e6e6", "grid.linewidth": 0.8, "axes.axisbelow": True, "axes.spines.top": False,
-        "axes.spines.right": False, "axes.formatter.useoffset": False,
-    }  # fmt: skip
-    with mpl.rc_context(), warnings.catch_warnings():
-        mpl.rcdefaults()  # a user's matplotlibrc must not change the bytes
-        mpl.rcParams.update(settings)
-        # names in scripts that the measuring font lacks: the reader's own fonts draw them
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
-
-
-def _svg(draw: Callable[[], Any], key: str, alt: str) -> str:
-    """The figure as an inline SVG with a title; ids are prefixed by key, so that several can stand in one page."""
-    with _style(key):
-        out = BytesIO()
-        draw().savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    text = out.getvalue().decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{key}-", text)
-    text = text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, Arial, sans-serif")
-    box = re.search(r'viewBox="[^"]*"', text)
-    assert box is not None, "matplotlib writes a viewBox"
-    words = escape(legible(alt))
-    opening = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {box.group()} role="img" '
-        f'aria-label="{words}"><title>{words}</title>'
-    )
-    return opening + text[text.index(">") + 1 :].strip()
-
-
-def _figure(rows: int = 0, height: float = 4.2, left: float = 0.52) -> tuple[Any, Any]:
-    """A figure and its axes, with room for `rows` lines of legend below; margins in inches are fixed, so that text can be measured."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    tall = height + 0.21 * rows
-    figure = Figure(figsize=(WIDTH, tall), dpi=72)
-    bottom = 0.56 + 0.21 * rows
-    axes = figure.add_axes((left / WIDTH, bottom / tall, (WIDTH - left - 0.15) / WIDTH, (tall - bottom - 0.34) / tall))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(5))
-    return figure, axes
-
-
-def _rows(entries: int) -> int:
-    return (entries + 1) // 2  # the legend has two columns
-
-
-def _legend(figure: Any, handles: Sequence[Any]) -> None:
-    if handles:
-        figure.legend(
-            handles=handles, loc="lower center", ncols=2, frameon=False, fontsize=SMALL, borderpad=0.1, labelspacing=0.25,
-            columnspacing=1.2, handlelength=2.4,
-        )  # fmt: skip
+    return drawing.svg(lambda: _reliability(rows), key, f"Predicted against observed quality. {pairs}.")
 
 
 def _across(view: View, curve: Curve) -> Floats:
@@ -195,7 +99,7 @@ def _axis_title(view: View) -> str:
 def _tradeoff(views: Sequence[View]) -> Any:
     first, alone = views[0], len(views) == 1
     drawn = [view for view in views if has_dollars(view) == has_dollars(first)]
-    figure, axes = _figure(rows=_rows(len(_beside(first)) if alone else min(len(drawn), COLOURED + 1)))
+    figure, axes = drawing.canvas(rows=drawing.legend_rows(len(_beside(first)) if alone else min(len(drawn), COLOURED + 1)))
     handles = _thin_controls(axes, first, lambda curve: _across(first, curve), lambda curve: curve.quality) if alone else []
     labels, paths = [], []
     # among many coloured runs the oracle is grey
@@ -218,7 +122,7 @@ def _tradeoff(views: Sequence[View]) -> Any:
     axes.set_xlabel(_axis_title(first))
     axes.set_title(QUALITY, loc="left")
     axes.margins(0.07, 0.13)
-    _legend(figure, handles)
+    drawing.legend(figure, handles)
     _write(axes, named + labels, [np.array(list(points.values())), *paths])
     return figure
 
@@ -281,7 +185,7 @@ def _recovered(view: View) -> Any:
     weak_q, strong_q = (metrics["models"][metrics[side]]["quality"] for side in ("weak", "strong"))
     carried = gap_carries(view)
     low, unit = (weak_q, (strong_q - weak_q) / 100) if carried else (0.0, 1.0)
-    figure, axes = _figure(rows=_rows(len(_beside(view))))
+    figure, axes = drawing.canvas(rows=drawing.legend_rows(len(_beside(view))))
     handles = _thin_controls(axes, view, lambda curve: 100 * curve.share[:, strong], lambda curve: (curve.quality - low) / unit)
     labels, paths = [], []
     for name, title, style in (("oracle", "oracle", ORACLE), ("router", shorten(view.name, 22), ROUTER)):
@@ -298,13 +202,13 @@ def _recovered(view: View) -> Any:
     axes.set_xlabel(f"share of calls to {shorten(metrics['strong'], 20)} (%)")
     axes.set_title("performance gap recovered (%)" if carried else QUALITY, loc="left")
     axes.margins(0.05, 0.08)
-    _legend(figure, handles)
+    drawing.legend(figure, handles)
     _write(axes, labels, paths)
     return figure
 
 
 def _reliability(rows: Sequence[Mapping[str, Any]]) -> Any:
-    figure, axes = _figure()
+    figure, axes = drawing.canvas()
     points = np.array([[row["predicted"], row["observed"]] for row in rows])
     counts = np.array([row["n"] for row in rows], dtype=np.float64)
     axes.plot([0, 1], [0, 1], **MIX)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from routewright.eval.crossfit import Fitted
 from routewright.eval.curves import Sweep
 from routewright.eval.promises import Ask, Asked, Traffic
 from routewright.eval.replay import realised
-from routewright.eval.ruler import Pair, Ruler, in_calls
+from routewright.eval.ruler import Pair, Points, Ruler, in_calls
 
 NEVER = 1e12  # a knob above every gain: only the cheapest model is called
 ALWAYS = ("cheapest", "balanced", "quality-95")  # points that every run has
@@ -47,12 +47,12 @@ class Promise:
         return cls({name: point["knob"] for name, point in points.items()}, metrics["policy"], metrics["weak"], metrics["strong"], chosen)
 
 
-def cheapest(sweep: Sweep, held_out: Outcomes) -> float:
+def cheapest(sweep: Points, held_out: Outcomes) -> float:
     """Always the cheapest model."""
     return NEVER
 
 
-def balanced(sweep: Sweep, held_out: Outcomes) -> float:
+def balanced(sweep: Points, held_out: Outcomes) -> float:
     """Half of the way, in cost, from the first operating point to the last useful one (its best quality)."""
     cost, quality, _ = sweep.points()
     last = int(quality.argmax())
@@ -60,7 +60,7 @@ def balanced(sweep: Sweep, held_out: Outcomes) -> float:
     return float(sweep.knobs()[int(np.abs(cost[: last + 1] - middle).argmin())])
 
 
-def reaching(fraction: float, sweep: Sweep, held_out: Outcomes) -> float:
+def reaching(fraction: float, sweep: Points, held_out: Outcomes) -> float:
     """The knob after which the curve no longer falls below this fraction of the best single model's quality, up to its peak.
 
     The first crossing of a noisy curve is a lucky one; from here on every dearer point reaches the goal too. Where none does: the peak.
@@ -76,7 +76,7 @@ def goal(fraction: float, outcomes: Outcomes) -> float:
     return fraction * float(outcomes.quality.astype(np.float64).mean(axis=0).max())
 
 
-def sharing(ask: Ask, sweep: Sweep, held_out: Outcomes, pair: Pair) -> float:
+def sharing(ask: Ask, sweep: Points, held_out: Outcomes, pair: Pair) -> float:
     """The knob whose share of strong calls, or of the spend, is nearest to the one asked for; of two equally near the cheaper.
 
     Nearest among those that a threshold reaches: queries with tied scores go together, so heavy ties leave few shares to choose from.
@@ -91,7 +91,7 @@ def sharing(ask: Ask, sweep: Sweep, held_out: Outcomes, pair: Pair) -> float:
     return float(sweep.knobs()[int(np.round(distance, 12).argmin())])
 
 
-def choose(name: str, sweep: Sweep, held_out: Outcomes, pair: Pair) -> float:
+def choose(name: str, sweep: Points, held_out: Outcomes, pair: Pair) -> float:
     """The named point's knob, chosen on held-out queries."""
     ask = Ask.parse(name)
     if ask is None:
@@ -99,15 +99,26 @@ def choose(name: str, sweep: Sweep, held_out: Outcomes, pair: Pair) -> float:
     return reaching(ask.value, sweep, held_out) if ask.kind == "quality" else sharing(ask, sweep, held_out, pair)
 
 
-def parts(kind: str, decisions: Decisions, table: Outcomes, pair: Pair) -> tuple[Floats, Floats]:
+class Served(NamedTuple):
+    """What some decisions came to: quality[n] of the answers served, cost[n] in USD, called[n,m]."""
+
+    quality: Floats
+    cost: Floats
+    called: Bools
+
+    @classmethod
+    def of(cls, decisions: Decisions, table: Outcomes) -> Served:
+        return cls(*realised(decisions, table), decisions.called)
+
+
+def parts(kind: str, served: Served, table: Outcomes, pair: Pair) -> tuple[Floats, Floats]:
     """numerator[n] and denominator[n] of a promise of this kind: what it promises is the ratio of their sums."""
     if kind == "strong_share":
-        return decisions.called[:, pair.strong].astype(np.float64), np.ones(len(table))
-    quality, cost = realised(decisions, table)
+        return served.called[:, pair.strong].astype(np.float64), np.ones(len(table))
     if kind == "spend":
-        return cost - table.cost[:, pair.weak], table.cost[:, pair.strong] - table.cost[:, pair.weak]
+        return served.cost - table.cost[:, pair.weak], table.cost[:, pair.strong] - table.cost[:, pair.weak]
     graded = table.quality.astype(np.float64)
-    return quality, graded[:, int(graded.mean(axis=0).argmax())]
+    return served.quality, graded[:, int(graded.mean(axis=0).argmax())]
 
 
 def ratio(above: Floats, below: Floats, weight: Floats) -> Floats:
@@ -142,7 +153,7 @@ class Sample:
     def reached(self, kind: str, knob: float) -> tuple[float, float]:
         """What the knob gives here of what it promises, and the standard error of that (delta method, clustered by unit)."""
         decisions = policies.decide(self.scores.quality, self.counted, knob)
-        above, below = parts(kind, decisions, self.table, self.pair)
+        above, below = parts(kind, Served.of(decisions, self.table), self.table, self.pair)
         value = float(ratio(above, below, np.ones((1, len(self))))[0])
         return value, stats.standard_error((above - value * below) / below.mean(), self.units) if np.isfinite(value) else np.nan
 
@@ -189,7 +200,8 @@ def operating_points(
         chosen = _chosen(fitted, outcomes, usable, ruler, withheld, asked, folds)
     fold, predictions = fitted.fold[seen], fitted.predictions.take(seen)
     counted = policies.weights(predictions, policy, weak=ruler.pair.weak, strong=ruler.pair.strong)
-    return {name: _judged_point(name, point, fold, predictions, counted, ruler) for name, point in chosen.items()}
+    decided = {name: policies.decide(predictions.quality, counted, point.knob[fold]) for name, point in chosen.items()}
+    return {name: judged_point(name, point, Served.of(decided[name], ruler.outcomes), ruler) for name, point in chosen.items()}
 
 
 def _chosen(
@@ -248,11 +260,10 @@ def _learned(on: Mapping[str, Any]) -> str:
     return f"{known} of the {on['n']} queries stand in the data outside the test set: of those it may have learned" if known else ""
 
 
-def _judged_point(name: str, chosen: Chosen, fold: Ints, predictions: Predictions, counted: Floats, ruler: Ruler) -> dict[str, Any]:
+def judged_point(name: str, chosen: Chosen, served: Served, ruler: Ruler) -> dict[str, Any]:
     """One point on the judged rows, the promise and what became of it there among its figures (docs/METRICS.md)."""
-    decisions = policies.decide(predictions.quality, counted, chosen.knob[fold])
-    point, spread = ruler.measure_decisions(decisions)
-    share = decisions.called.mean(axis=0)
+    point, spread = ruler.measure_served(served.quality, served.cost)
+    share = served.called.mean(axis=0)
     out: dict[str, Any] = {
         "knob": float(np.median(chosen.knob)),
         "quality": point["quality"],
@@ -270,13 +281,13 @@ def _judged_point(name: str, chosen: Chosen, fold: Ints, predictions: Prediction
         **chosen.facts,
     }
     ask = Ask.parse(name)
-    return out if ask is None else out | _held_to(ask, out, decisions, ruler)
+    return out if ask is None else out | _held_to(ask, out, served, ruler)
 
 
-def _held_to(ask: Ask, point: Mapping[str, Any], decisions: Decisions, ruler: Ruler) -> dict[str, Any]:
+def _held_to(ask: Ask, point: Mapping[str, Any], served: Served, ruler: Ruler) -> dict[str, Any]:
     """What was promised, what the judged rows give of it, and whether it was kept: a quality where the goal is reached, a share where it
     differs by no more than the two samples, the one it was chosen on and the judged one, leave open (None: no interval)."""
-    above, below = parts(ask.kind, decisions, ruler.outcomes, ruler.pair)
+    above, below = parts(ask.kind, served, ruler.outcomes, ruler.pair)
     value = float(ratio(above, below, np.ones((1, len(above))))[0])
     ci = stats.interval(ruler.spread([{"value": ratio(above, below, weight)} for weight in ruler.weights()])["value"])
     out: dict[str, Any] = {"promise": ask.kind, "promised": ask.value, "realised": value, "realised_ci": ci}

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from routewright.core.types import Curve, InputError
 from routewright.eval import metrics as measures
-from routewright.eval import plots, promises, transfer
-from routewright.eval.numerals import DASH, Cell, cell, known, legible, percent, points, quality, share, usd
+from routewright.eval import page, plots, promises, transfer
+from routewright.eval.numerals import DASH, Cell, cell, known, percent, points, quality, share, usd
+from routewright.eval.ruler import BUDGETS
 from routewright.eval.verdict import HELPS, HURTS, NO_EVIDENCE
 
 SYMBOLS = {HELPS: "▲", NO_EVIDENCE: "○", HURTS: "▼"}
@@ -37,14 +36,15 @@ CONTROLS = {
     "group": ("group label only", "knows the subject or task, not the text"),
     "length": ("length only", "knows how long the query is"),
     "short_first": ("short first", "knows that short queries cost less, nothing of quality"),
-    "oracle": ("oracle", "knows every outcome: the ceiling"),
+    "router_alone": ("its router alone", "asks one model, chosen from the query; no answer is looked at"),
+    "oracle": ("oracle", "knows every outcome and asks one model: the ceiling"),
 }
 # keys of metrics that stand in a place of their own on the page, rather than in the table of metrics
 PLACED = {
     "data", "router", "labels", "protocol", "policy", "evaluation", "usage", "n_train", "n_calibration", "n_test", "n_groups",
     "n_unobserved", "n_uncosted",
     "axis", "weak", "strong", "models", "reliability", "controls", "operating_points", "verdict", "leakage", "withheld",
-    "routellm", "exact", "seen", "transfer",
+    "routellm", "exact", "seen", "transfer", "cascade", "signal", "encoder",
 }  # fmt: skip
 LEFT_OUT = {"schema", "pool"}  # say how to read the file, nothing about the run
 
@@ -88,22 +88,7 @@ def render(views: Sequence[View], *, title: str) -> str:
     ranked = sorted(views, key=_rank)
     pages = [_page(view, i, alone=len(views) == 1) for i, view in enumerate(ranked)]
     compared = _comparison(ranked) if len(views) > 1 else None
-    return str(_template().render(title=title, pages=pages, compared=compared))
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: legible(value) if type(value) is str else value,
-    )
-    return environment.get_template("report.html")
+    return page.filled("report.html", title=title, pages=pages, compared=compared)
 
 
 def _rank(view: View) -> tuple[float, str]:
@@ -143,6 +128,19 @@ def _metric_rows(axis: str) -> list[MetricRow]:
         ("cpt50", "CPT(50)", share, f"the {axis} that recovers 50\u00a0% of the gap; a coin needs 50\u00a0%"),
         ("cpt80", "CPT(80)", share, f"the {axis} that recovers 80\u00a0% of the gap; a coin needs 80\u00a0%"),
         *saved,
+        *(
+            row
+            for b in BUDGETS
+            for row in (
+                (
+                    f"quality_at_cost_{b}",
+                    f"quality at {b}\u00a0% of the cost",
+                    quality,
+                    f"where {b}\u00a0% of the best model's dollars are spent",
+                ),
+                (f"gain_at_cost_{b}", f"gain there, {b}\u00a0%", points, "in points above the best fixed mix of the same cost"),
+            )
+        ),
         ("peak_quality", "peak quality", quality, "the best the router does at any cost"),
         ("quality_at_best", "quality at knob 0", quality, "every query goes where the best answer is predicted, whatever it costs"),
         ("oracle_quality", "oracle quality", quality, "the ceiling: the best answer of any model for each query"),
@@ -209,7 +207,7 @@ def _controls_table(view: View) -> list[tuple[str, str, list[Cell]]]:
     values = view.metrics
     router = {key: values.get(key) for key in ("apgr", "apgr_ci", "aiq", "cost_saved_at_95")}
     router |= {key: values["verdict"].get(key) for key in ("difference", "ci")}
-    rows = [(view.name, "the router under test", router)]
+    rows = [(view.name, "what is under test", router)]
     found = values["controls"]
     for name in [*CONTROLS, *sorted(set(found) - set(CONTROLS))]:
         if name in found and not name.startswith("model:"):
@@ -284,7 +282,10 @@ def _described(view: View) -> list[tuple[str, str]]:
     near = leak.get("near_duplicates")
     rows: list[tuple[str, Any]] = [
         ("data", values.get("data")),
+        ("cascade", values.get("cascade")),
+        ("told by the signal", values.get("signal")),
         ("router", values.get("router")),
+        ("encoder", values.get("encoder")),
         ("labels", values.get("labels")),
         ("protocol", values.get("protocol")),
         ("policy", values.get("policy")),

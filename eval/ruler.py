@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -14,9 +15,17 @@ from routewright.eval import curves, metrics, stats
 from routewright.eval.replay import realised
 
 FRACTIONS = (0.95, 0.98, 1.0)  # of the best model's quality, at which dollars saved are quoted
-
-
+BUDGETS = (25, 50, 75)  # % of the best model's cost, at which quality is quoted
 FEWEST_GROUPS = 8  # with fewer, resampling groups gives intervals far too narrow
+
+
+class Points(Protocol):
+    """A curve that can be resampled: a router's exact sweep, or a cascade's replayed points."""
+
+    def points(self, weight: Floats | None = None) -> tuple[Floats, Floats, Floats]: ...
+    def at_zero(self) -> int: ...
+    def knobs(self) -> Floats: ...
+    def curve(self) -> Curve: ...
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class Ruler:
     mix: the models that fixed mixes are made of, chosen away from the judged rows and held fixed over resamples: chosen on them, again in
     every resample, the best mix would enjoy a winner's curse that no router can have. Where no cost is known a pair is measured in calls
     of the strong model and dollars are withheld; a larger pool raises InputError. The bootstrap resamples texts, or groups if `clustered`.
+    spend: a pair is measured over dollars too, as a larger pool is: a cascade pays for the weak model's call beside the strong one's.
     """
 
     def __init__(
@@ -70,6 +80,7 @@ class Ruler:
         mix: Sequence[int] | None = None,
         replicates: int = 1000,
         clustered: bool = False,
+        spend: bool = False,
     ) -> None:
         self.dollars = bool(np.isfinite(outcomes.cost).all())
         self.pair = pair or choose_pair(outcomes)
@@ -86,7 +97,7 @@ class Ruler:
         chosen = mix if mix is not None and self.dollars else choose_mix(outcomes)
         self.mix = tuple(sorted({*chosen, self.pair.weak}))  # every mix may fall back on the cheapest, as every router may
         self._seed = rng.integers(2**63)
-        self.by_share = len(outcomes.pool) == 2
+        self.by_share = len(outcomes.pool) == 2 and not spend
         queries = outcomes.queries
         names = [group or f"{row} alone" for row, group in enumerate(queries.group)] if clustered else map(normalise, queries.text)
         self.units = np.array(numbered(names))
@@ -106,7 +117,7 @@ class Ruler:
         policy = self.policy if self.dollars else "threshold"
         return curves.Sweep(predictions, self.outcomes, policy=policy, weak=self.pair.weak, strong=self.pair.strong, lowest=lowest)
 
-    def measure(self, sweep: curves.Sweep) -> tuple[dict[str, float], dict[str, Floats]]:
+    def measure(self, sweep: Points) -> tuple[dict[str, float], dict[str, Floats]]:
         """Every curve metric: its value, and its bootstrap values (B,)."""
         point = {name: float(value[0]) for name, value in self._metrics(sweep, np.ones((1, len(self.outcomes)))).items()}
         return point, self.spread([self._metrics(sweep, weight) for weight in self.weights()])
@@ -116,7 +127,7 @@ class Ruler:
         total = weight.sum(axis=1, keepdims=True)
         return weight @ self.outcomes.cost / total, weight @ self.outcomes.quality.astype(np.float64) / total
 
-    def _metrics(self, sweep: curves.Sweep, weight: Floats) -> dict[str, Floats]:
+    def _metrics(self, sweep: Points, weight: Floats) -> dict[str, Floats]:
         cost, quality, share = sweep.points(weight)
         model_cost, model_quality = self.means(weight)
         weak, strong, best = self.pair.weak, self.pair.strong, self.pair.best
@@ -144,9 +155,15 @@ class Ruler:
             reach = np.where(np.isnan(reach), model_cost[:, best], np.minimum(reach, model_cost[:, best]))
             out[name] = metrics.saved(reach, model_cost[:, best])
             out[f"usd_{name}"] = (model_cost[:, best] - reach) * 1000
+        mixes = self.mixes(model_cost, model_quality)
+        for percent in BUDGETS:
+            spend = percent / 100 * model_cost[:, best]
+            height = curves.height_at(path_cost, path_quality, spend)
+            out[f"quality_at_cost_{percent}"] = np.where(spend >= low, height, np.nan)  # less than the cheapest model buys nothing
+            out[f"gain_at_cost_{percent}"] = out[f"quality_at_cost_{percent}"] - curves.height_at(*mixes, spend)
         return out
 
-    def _difference(self, cost: Floats, quality: Floats, sweep: curves.Sweep, weight: Floats) -> Floats:
+    def _difference(self, cost: Floats, quality: Floats, sweep: Points, weight: Floats) -> Floats:
         """(B,) mean height of the curve above the best fixed mix between the cheapest and the best model's cost, in quality.
 
         Where the best model is the cheapest there is nothing to trade: the router's choice at knob 0 against that model.
@@ -167,7 +184,10 @@ class Ruler:
 
     def measure_decisions(self, decisions: Decisions) -> tuple[dict[str, float], dict[str, Floats]]:
         """quality, cost and difference (quality above the best fixed mix at the same cost) of some decisions, with bootstrap values."""
-        quality, cost = realised(decisions, self.outcomes)
+        return self.measure_served(*realised(decisions, self.outcomes))
+
+    def measure_served(self, quality: Floats, cost: Floats) -> tuple[dict[str, float], dict[str, Floats]]:
+        """The same for quality[n] that was served and cost[n] in USD that was paid."""
 
         def values(weight: Floats) -> dict[str, Floats]:
             total = weight.sum(axis=1)
@@ -179,7 +199,7 @@ class Ruler:
         return point, self.spread([values(weight) for weight in self.weights()])
 
     def random_curve(self, curve: Curve) -> Curve:
-        """The exact expectation of a coin with the router's own call rates at every knob."""
+        """The exact expectation of a coin with the router's own call rates at every knob; curve.share[k,m] adds up to 1."""
         cost, quality = self.outcomes.cost.mean(axis=0), self.outcomes.quality.astype(np.float64).mean(axis=0)
         return replace(curve, cost=curve.share @ cost, quality=curve.share @ quality)
 

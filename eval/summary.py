@@ -7,6 +7,7 @@ from typing import Any
 
 from routewright.core.console import as_text
 from routewright.eval import promises
+from routewright.eval.ruler import BUDGETS
 
 
 def result_table(name: str, metrics: Mapping[str, Any]) -> str:
@@ -40,6 +41,30 @@ def comparison(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         cells = _row(name, metrics | metrics["verdict"])
         table.add_row(*cells[:3], *cells[5:], metrics["verdict"]["word"])
     return as_text(table)
+
+
+def spending(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Quality where a quarter, half and three quarters of the best model's cost are spent: the fixed mix, every run, the oracle."""
+    from rich.table import Table
+
+    first = rows[0][1]
+    table = Table(title="quality when spending that share of the best model's cost; gain over the fixed mix in points")
+    table.add_column("")
+    for percent in BUDGETS:
+        table.add_column(f"{percent} %", justify="right")
+    mix, oracle = (first["controls"][name] for name in ("fixed_mix", "oracle"))
+    table.add_row("best fixed mix", *(number(mix.get(f"quality_at_cost_{percent}")) for percent in BUDGETS))
+    for name, metrics in rows:
+        table.add_row(name, *(_spent(metrics, percent) for percent in BUDGETS))
+    table.add_row("oracle", *(_spent(oracle, percent) for percent in BUDGETS))
+    return as_text(table)
+
+
+def _spent(row: Mapping[str, Any], percent: int) -> str:
+    """Quality with its interval, and below it what is gained over the fixed mix with its own."""
+    cells = f"{number(row.get(f'quality_at_cost_{percent}'))} {span(row.get(f'quality_at_cost_{percent}_ci'))}"
+    gain, ends = row.get(f"gain_at_cost_{percent}"), row.get(f"gain_at_cost_{percent}_ci")
+    return cells if gain is None or ends is None else f"{cells}\n{signed(gain)} {span(ends, scale=100)}"
 
 
 def transfers(rows: Sequence[Mapping[str, Any]]) -> str:

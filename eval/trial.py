@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from routewright.core.artifact import Scores
+from routewright.core import artifact
 from routewright.core.contracts import Router
 from routewright.core.types import Outcomes, Predictions
 from routewright.eval import controls
@@ -21,6 +22,12 @@ class Trial(NamedTuple):
     fitted: Fitted
     assessment: Assessment
     rivals: dict[str, Predictions]
+
+    def save(self, folder: Path, outcomes: Outcomes, *, keep: bool) -> None:
+        """What evaluate.py judges again; keep: the router and its calibration too."""
+        artifact.save_scores(folder, scores(self, outcomes))
+        if keep:
+            artifact.save_weights(folder, self.fitted.router, self.fitted.calibration)
 
 
 def fit_rivals(
@@ -72,12 +79,22 @@ def try_router(
 
 
 def described(cuts: Sequence[Cut], kind: str) -> dict[str, Any]:
-    """How the data were divided, for metrics.json; sizes are of the first fold."""
+    """How the data were divided, for metrics.json; sizes are of the first fold. kind: none where they are judged alone."""
     several = f", cv={len(cuts)}" if len(cuts) > 1 else ""
-    return {"evaluation": f"{kind} split{several}", "n_train": len(cuts[0].train), "n_calibration": len(cuts[0].calibration)}
+    words = "trained on other data" if kind == "none" else f"{kind} split{several}"
+    return {"evaluation": words, "n_train": len(cuts[0].train), "n_calibration": len(cuts[0].calibration)}
 
 
-def scores(trial: Trial, outcomes: Outcomes) -> Scores:
-    """The trial's predictions with the ids they belong to, to be kept beside the metrics."""
-    rivals = {name: prediction.quality for name, prediction in trial.rivals.items()}
-    return Scores(outcomes.queries.id[trial.fitted.rows], trial.fitted.fold, outcomes.pool.name, trial.fitted.predictions, rivals)
+class Tried(Protocol):
+    """A router or a cascade that was judged."""
+
+    @property
+    def fitted(self) -> Fitted: ...
+    @property
+    def rivals(self) -> Mapping[str, Predictions]: ...
+
+
+def scores(tried: Tried, outcomes: Outcomes) -> artifact.Scores:
+    """The predictions with the ids they belong to, to be kept beside the metrics."""
+    rivals, fitted = {name: prediction.quality for name, prediction in tried.rivals.items()}, tried.fitted
+    return artifact.Scores(outcomes.queries.id[fitted.rows], fitted.fold, outcomes.pool.name, fitted.predictions, rivals)

@@ -13,6 +13,7 @@ import numpy as np
 from routewright.core.arrays import column_means
 from routewright.core.graph import Array, head
 from routewright.core.types import Battles, Bools, Floats, InputError, Ints, Outcomes, Predictions, Queries
+from routewright.routers._stored import Stored
 
 if TYPE_CHECKING:
     import onnx
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 BLOCK = 16_000_000  # numbers that a table of queries by training rows may hold at once: 64 MB
 
 
-class Base:
+class Base(Stored):
     """fit, predict, state, load and onnx for a router whose scores are a function of the embedding.
 
     Every router predicts the mean cost that each model had in training: cost_[m] in USD, NaN where no cost was observed.
@@ -29,7 +30,6 @@ class Base:
 
     supervision = "outcomes"
     reads = "embedding"  # or "text": then queries need no embedding and the graph starts at tokens
-    learned: tuple[str, ...] = ()  # names of the arrays that _learn sets
     GRAPH = ""  # nodes from `embedding` to `quality` in ONNX's textual syntax; learned arrays go by their names
     cost_: Floats
     width_: Ints  # (1,) d, the dimensions it was fitted on
@@ -102,24 +102,6 @@ class Base:
         quality = self._scores(embedding)
         return Predictions(quality, np.tile(self.cost_, (len(quality), 1)))
 
-    def state(self) -> dict[str, Array]:
-        """Everything learned, as named arrays."""
-        self._require_fitted()
-        return {name: np.ascontiguousarray(getattr(self, name)) for name in self._names()}
-
-    def load(self, state: Mapping[str, Array]) -> Self:
-        """The inverse of state(). Raises InputError where the names are not this router's."""
-        if set(state) != set(self._names()):
-            raise InputError(
-                f"this state is not one of {type(self).__name__}",
-                expected=", ".join(sorted(self._names())),
-                found=", ".join(sorted(state)) or "nothing",
-                mend="Load it with the router config that trained it.",
-            )
-        for name, array in state.items():
-            setattr(self, name, array)
-        return self
-
     def onnx(self) -> onnx.ModelProto:
         """A graph from `embedding` float[batch,d] to `quality` float[batch,m]."""
         self._require_fitted()
@@ -127,11 +109,6 @@ class Base:
 
     def _names(self) -> tuple[str, ...]:
         return (*self.learned, "cost_", *(("width_",) if self.reads == "embedding" else ()))
-
-    def _require_fitted(self) -> None:
-        missing = [name for name in self._names() if not hasattr(self, name)]
-        if missing:
-            raise InputError(f"{type(self).__name__} is not fitted", expected=", ".join(missing), mend="Call fit or load first.")
 
 
 class Linear(Base):

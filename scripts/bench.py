@@ -3,6 +3,8 @@
 python scripts/bench.py routers                                   # all rows
 python scripts/bench.py routers --published /path/to/env/bin/python   # beside RouteLLM 0.2.0: a Python that has it, or its unpacked source
 python scripts/bench.py routers --quick --only mf,sw_ranking      # tiny sizes, to see it work
+python scripts/bench.py cascades                                  # searches and replays of cascades; the same options
+python scripts/bench.py cascades --published /path/to/FrugalGPT   # beside its own search: a checkout at 2b23e6a
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ def main() -> None:
     """Hands on to the part that was asked for; what the user can mend ends as one line on stderr and exit code 1."""
     import argparse
 
+    import bench_cascades
     import bench_routers
 
     from routewright.core import run
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
-    kinds = {"routers": bench_routers}
+    kinds = {"routers": bench_routers, "cascades": bench_cascades}
     for part, module in kinds.items():
         module.options(parts.add_parser(part, help=module.__doc__))
     given = parser.parse_args()

@@ -1,6 +1,9 @@
-"""RouteLLM's tables beside ours: what the recorded data decide, exactly, and its routers trained here. Exit code 1 where a figure differs.
+"""A paper's table beside ours. RouteLLM: what the recorded data decide, exactly, and its routers trained here; exit code 1 where a figure
+differs. Cascade routing: routing, cascades and both at once, on a made-up table or RouterBench; exit code 1 where the order is another.
 
 python scripts/reproduce.py routellm --routers random,mf,sw_ranking
+python scripts/reproduce.py cascade_routing
+python scripts/reproduce.py cascade_routing --data routerbench --dataset routerbench_0shot.csv
 python scripts/reproduce.py routellm --hub --encoder openai --arena lmsys/lmsys-arena-human-preference-55k --judged routellm/gpt4_dataset
 """
 
@@ -27,7 +30,7 @@ PAIR = ("bert", "causal_llm")  # learn of two models alone
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paper", choices=["routellm"])
+    parser.add_argument("paper", choices=list(PAPERS))
     parser.add_argument("--benchmarks", type=_names, default=list(BENCHMARKS), metavar="A,B", help=", ".join(BENCHMARKS))
     parser.add_argument("--routers", type=_names, metavar="A,B", help=", ".join(("random", *ROUTERS)))
     parser.add_argument("--arena", metavar="DATASET", help="the paper's arena battles: a folder, a file, or a hub name (with --hub)")
@@ -40,6 +43,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="mf and sw_ranking with few epochs, to see the script work")
     parser.add_argument("--hub", action="store_true", help="let Hugging Face libraries reach the hub")
     parser.add_argument("--outputs", default="outputs")
+    cascades = parser.add_argument_group("cascade_routing")
+    cascades.add_argument("--data", choices=["synthetic", "routerbench"], default="synthetic")
+    cascades.add_argument("--dataset", metavar="DATASET", help="RouterBench as CSV or Parquet: file, folder, or hub name (with --hub)")
+    cascades.add_argument("--rows", type=int, default=0, help="judge on at most so many queries; 0: all")
+    cascades.add_argument("--true-deviation", action="store_true", help="deviations where the authors' code takes variances")
     options = parser.parse_args()
     options.routers = [name for name in options.routers or (QUICK if options.quick else ROUTERS) if name != "random"]
     for name, known in (("benchmarks", BENCHMARKS), ("routers", ROUTERS)):
@@ -130,6 +138,33 @@ def reproduce(options: argparse.Namespace, job: run.Run) -> bool:
     return not list(paper.mismatches(found))
 
 
+def cascade_routing(options: argparse.Namespace, job: run.Run) -> bool:
+    """Fits, replays and writes; whether cascade routing is ahead everywhere, as published."""
+    from routewright.data import synthetic
+    from routewright.data.load import provenance
+    from routewright.eval import paper_cascade as paper
+
+    if options.data == "synthetic":
+        outcomes = synthetic.routerbench_like(synthetic.ZERO_SHOT, rng=job.rng("table"))
+    else:
+        source = made("data", options.data, *([f"data.dataset='{options.dataset}'"] if options.dataset else []), "data.answers=false")()
+        outcomes = source.load()
+        job.facts |= provenance(source, outcomes)
+    job.facts |= {"command": ["scripts/reproduce.py", *sys.argv[1:]]}
+    with job.stage("replay"):
+        cells = paper.reproduce(
+            outcomes,
+            lambda name, settings: made("cascade", name)(**settings),
+            rng=job.rng,
+            rows=options.rows,
+            true_deviation=options.true_deviation,
+            say=run.log.info,
+        )
+    job.write_json("table.json", paper.as_json(cells))
+    job.say(paper.as_table(cells))
+    return paper.ordered(cells)
+
+
 def candidate(name: str, options: argparse.Namespace) -> Any:
     """The router `name` with the paper's settings, or those for other data, and what --set says."""
     from routewright.eval import paper_routellm as paper
@@ -144,6 +179,9 @@ def candidate(name: str, options: argparse.Namespace) -> Any:
     return paper.Candidate(name, make, settings, pair=name in PAIR)
 
 
+PAPERS = {"routellm": reproduce, "cascade_routing": cascade_routing}
+
+
 def main() -> None:
     from hydra import initialize_config_dir
 
@@ -153,8 +191,8 @@ def main() -> None:
     if options.hub:
         os.environ["HF_HUB_OFFLINE"] = "0"
     try:
-        with initialize_config_dir(CONFIGS, version_base="1.3"), run.Run.open("reproduce-routellm", settled(options)) as job:
-            agrees = reproduce(options, job)
+        with initialize_config_dir(CONFIGS, version_base="1.3"), run.Run.open(f"reproduce-{options.paper}", settled(options)) as job:
+            agrees = PAPERS[options.paper](options, job)
     except (InputError, OSError, KeyboardInterrupt) as error:
         line = run.mendable(error)
         if line is None:

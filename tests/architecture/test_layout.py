@@ -100,7 +100,16 @@ def test_every_file_says_its_job() -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "group"), [("routers", "router"), ("data/backends", "backend"), ("data/graders", "grader"), ("data/sources", "data")]
+    ("folder", "group"),
+    [
+        ("routers", "router"),
+        ("routers/cascades", "cascade"),
+        ("routers/signals", "signal"),
+        ("routers/students", "student"),
+        ("data/backends", "backend"),
+        ("data/graders", "grader"),
+        ("data/sources", "data"),
+    ],
 )
 def test_components_and_their_configs_come_in_pairs(folder: str, group: str) -> None:
     code = {path.stem for path in (ROOT / folder).glob("*.py") if not path.stem.startswith("_") and path.stem != "base"}

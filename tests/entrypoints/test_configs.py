@@ -16,7 +16,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from routewright.core.contracts import Backend, Encoder, Grader, Router, Source
+from routewright.core.contracts import Backend, Cascade, Encoder, Grader, Router, Signal, Source, Student
 from routewright.core.policy import POLICIES
 from routewright.core.prices import PriceBook
 from routewright.data import split
@@ -30,6 +30,7 @@ TABLE = ROOT / "tests" / "data" / "own_wide.csv"
 NEEDED = {"train": [f"data.path={TABLE}"], "evaluate": ["runs=[outputs/a]"], "export": ["run=outputs/a"], "collect": []}
 # what a group's members must be
 KINDS: dict[str, type] = {"data": Source, "router": Router, "encoder": Encoder, "backend": Backend, "grader": Grader}
+KINDS |= {"cascade": Cascade, "signal": Signal, "student": Student}
 COLLECT = ("backend", "questions", "grader", "judge")  # groups of collect.py alone
 # what a member asks its user for
 ASKED = {
@@ -106,7 +107,7 @@ def test_every_member_of_every_group_composes_and_instantiates(group: str, name:
         assert made.name == name
         Judging(policy=made.name)
     if group in KINDS:
-        assert offered(KINDS[group]) <= set(dir(type(made)))
+        assert offered(KINDS[group]) <= set(dir(made))
     if group == "prices":
         assert isinstance(made, PriceBook)
     if group == "tracking":
@@ -143,6 +144,13 @@ def test_the_readme_names_every_router() -> None:
     text = (ROOT / "README.md").read_text().split("| router | what it does |")[1].split("\n\n")[0]
     named = {name for line in text.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line.split("|")[1])}
     assert named == {path.stem for path in (CONFIGS / "router").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("group", ["cascade", "signal", "student"])
+def test_the_page_on_cascades_names_every_part(group: str) -> None:
+    text = (ROOT / "docs" / "CASCADES.md").read_text().split(f"| {group} | what it")[1].split("\n\n")[0]
+    named = {name for line in text.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    assert named == {path.stem for path in (CONFIGS / group).glob("*.yaml")}
 
 
 @pytest.mark.parametrize("entry", ENTRIES)

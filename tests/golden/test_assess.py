@@ -97,7 +97,9 @@ def test_every_promised_figure_is_there(rng: np.random.Generator) -> None:
 def test_every_promised_control_is_there(pair: Outcomes) -> None:
     rivals = {name: Predictions(np.zeros((200, 2)), pair.cost[HELD:]) for name in controls.fitted(Constant)}
     found = judged(pair, truth(pair), rivals=rivals)
-    promised = {name for name in section("The controls") if name != "model:<name>"} | {"model:model0", "model:model1"}
+    named = section("The controls")
+    promised = {name for name in named if name not in ("model:<name>", "router_alone")} | {"model:model0", "model:model1"}
+    assert "router_alone" in named  # of cascades: tests/golden/test_cascading.py
     assert set(found.metrics["controls"]) == promised
     assert next(iter(found.curves)) == "router"
     assert set(found.curves) == {"router"} | {name for name in promised if not name.startswith("model:")}
@@ -231,7 +233,8 @@ def test_a_constant_router_among_many_models_does_not_hurt() -> None:
 def test_outcomes_that_are_all_equal_are_a_result(m: int, rng: np.random.Generator) -> None:
     outcomes = replace(make_outcomes(rng, n=200, m=m), quality=np.ones((200, m)))
     found = judged(outcomes, rng.random((200, m))).metrics
-    assert set(found["withheld"]) == {"apgr", "cpt50", "cpt80", "auroc", "gap_recovered"}
+    budgets = {f"quality_at_cost_{percent}" for percent in (25, 50, 75)}  # the best model is the cheapest: less buys nothing
+    assert set(found["withheld"]) == {"apgr", "cpt50", "cpt80", "auroc", "gap_recovered"} | budgets
     assert found["verdict"]["word"] == "no evidence that it helps"
     assert found["verdict"]["ci"] == [0.0, 0.0]
     assert found["cost_saved_at_100"] == pytest.approx(1 - outcomes.cost[HELD:, 0].mean() / outcomes.cost[HELD:, 0].mean())
@@ -265,8 +268,11 @@ def test_what_does_not_fit_the_pool_is_refused(four: Outcomes, pair: Outcomes) -
         judged(four, truth(four), policy="threshold")
     blind = np.where(np.arange(300)[:, None] >= HELD, np.nan, pair.quality)
     blind[:, 1] = pair.quality[:, 1]
-    with pytest.raises(InputError, match="no test query was observed on every model"):
+    with pytest.raises(InputError, match=r"no test query was observed on every model.*found 200 that lack .*\+data@extra\.NAME=SOURCE"):
         judged(replace(pair, quality=blind), truth(pair))
+    cost = np.where(np.arange(300)[:, None] >= HELD, np.nan, pair.cost)
+    with pytest.raises(InputError, match=r"found 0 that lack some model's grade, 200 .* cost\. Give a cost for every call"):
+        judged(replace(pair, cost=cost), truth(pair))
     with pytest.raises(InputError, match="no calibration query was observed"):
         judged(replace(pair, quality=np.where(np.arange(300)[:, None] < HELD, np.nan, pair.quality)), truth(pair))
 

@@ -139,3 +139,16 @@ def test_policies_refuse_what_does_not_fit() -> None:
         policy.weights(Predictions(np.zeros((2, 2)), np.full((2, 2), np.nan)), "cost_aware")
     with pytest.raises(InputError, match="unknown policy"):
         policy.weights(three, "best")
+
+
+def test_height_where_so_much_is_spent() -> None:
+    """Straight between points; level before the first and after the last; spending that falls back is not taken back."""
+    x, y = np.array([1.0, 3.0, 2.0, 5.0]), np.array([0.2, 0.6, 0.5, 0.9])
+    assert curves.height_at(x, y, 0.5)[0] == pytest.approx(0.2)
+    assert curves.height_at(x, y, 2.0)[0] == pytest.approx(0.4)  # half of the way from 1 to 3
+    assert curves.height_at(x, y, 4.0)[0] == pytest.approx(0.7)  # from (3, .5), where it stood last, half of the way to 5
+    assert curves.height_at(x, y, 9.0)[0] == pytest.approx(0.9)
+    rng = np.random.default_rng(0)
+    xs, ys = np.sort(rng.random((5, 20)), axis=1), rng.random((5, 20))
+    at = rng.random(5)
+    assert curves.height_at(xs, ys, at) == pytest.approx([np.interp(a, p, q) for a, p, q in zip(at, xs, ys, strict=True)])

@@ -16,6 +16,8 @@ from routewright.eval.replay import Routed, realised, replay
 class UntilSure:
     """Asks the models in order until the signal reaches the knob; serves the last one asked."""
 
+    needs = ("confidence",)
+
     def fit(self, train: Outcomes, valid: Outcomes | None = None, *, rng: np.random.Generator) -> UntilSure:
         return self
 
@@ -25,6 +27,12 @@ class UntilSure:
     def load(self, state: Mapping[str, np.ndarray]) -> UntilSure:
         return self
 
+    def knobs(self) -> Floats:
+        return np.array([0.5])
+
+    def looks(self, called: Bools, last: Ints, *, knob: float) -> Bools:
+        return np.ones(len(called), dtype=bool)
+
     def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
         sure = signals["confidence"]
         assert np.isnan(sure[~called]).all(), "a signal was visible before it was bought"
@@ -32,7 +40,7 @@ class UntilSure:
         done = (depth == called.shape[1]) | (np.nanmax(np.where(called, sure, -1.0), axis=1) >= knob)
         return np.where(done, STOP, depth)
 
-    def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats]) -> Ints:
+    def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
         return called.sum(axis=1) - 1
 
 
@@ -71,7 +79,7 @@ def test_a_cheating_cascade_is_refused(outcomes: Outcomes, step, message: str) -
 
 def test_serving_an_answer_not_bought_is_refused(outcomes: Outcomes) -> None:
     cheat = UntilSure()
-    cheat.select = lambda queries, called, signals: np.full(len(called), 1)  # type: ignore[method-assign]
+    cheat.select = lambda queries, called, signals, *, knob: np.full(len(called), 1)  # type: ignore[method-assign]
     with pytest.raises(InputError, match="never called"):
         replay(cheat, with_signal(outcomes), knob=0.5)
 

@@ -1,0 +1,149 @@
+"""One cascade on trial: scorers and lists fitted over the folds, replayed on answers it has not seen, judged beside the controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path as Files
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from routewright.core import artifact
+from routewright.core.calibrate import Affine
+from routewright.core.contracts import PRIOR, SCORE, Cascade, Student
+from routewright.core.types import Floats, InputError, Ints, Outcomes, Predictions
+from routewright.eval import students
+from routewright.eval.assess import Assessment, Judging, Replayed, assess
+from routewright.eval.cascade_points import HeldOut
+from routewright.eval.crossfit import Cut, Fitted, crossfit
+from routewright.eval.paths import Path
+from routewright.eval.ruler import choose_pair
+from routewright.eval.scored import Makers, Scorers, fit_scorers
+from routewright.eval.students import Taught
+from routewright.eval.trial import fit_rivals, scores
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What a gateway needs of a cascade: the cascade itself, what makes its signals, and the student where the pool has one."""
+
+    cascade: Cascade
+    scorers: Scorers
+    student: Student | None = None
+
+    def state(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Every array, by name."""
+        taught = {} if self.student is None else {f"student.{name}": value for name, value in self.student.state().items()}
+        return {f"cascade.{name}": value for name, value in self.cascade.state().items()} | self.scorers.state() | taught
+
+
+class CascadeTrial(NamedTuple):
+    """What came out: the judged scores, what was replayed, the judgement, the controls' predictions, and the cascade that is kept.
+
+    outcomes: the table that was judged, with the student's column where there is one.
+    """
+
+    fitted: Fitted
+    replayed: Replayed
+    assessment: Assessment
+    rivals: dict[str, Predictions]
+    kept: Kept
+    outcomes: Outcomes
+
+    def save(self, folder: Files, outcomes: Outcomes, *, keep: bool) -> None:
+        """What evaluate.py judges again; keep: the cascade and its scorers too."""
+        artifact.save_scores(folder, scores(self, outcomes))
+        points = self.replayed.path.arrays() | {f"shuffled:{name}": value for name, value in self.replayed.shuffled.arrays().items()}
+        artifact.save_replay(folder, points)
+        if self.kept.student is not None:
+            students.save(folder, outcomes)
+        if keep:
+            artifact.save_state(folder, self.kept.state())
+
+
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    kept: Kept
+    path: Path
+    shuffled: Path
+    held_out: Path
+    score: Floats  # (t, m) of the test rows
+
+
+def try_cascade(
+    name: str,
+    make: Callable[[], Cascade],
+    makers: Makers,
+    outcomes: Outcomes,
+    cuts: Sequence[Cut],
+    judging: Judging,
+    *,
+    fit: np.random.Generator,
+    judge: np.random.Generator,
+    without: Collection[str] = (),
+    refit: bool = True,
+) -> CascadeTrial:
+    """Fits and judges one cascade. outcomes: encoded, with answers where its signal or the cascade reads them, and every call's cost.
+
+    Beside the controls that every router has stands `router_alone`: the router whose predictions the cascade begins with, which asks once. refit:
+    with several folds, whether one more is fitted on all rows, to be kept. A student is taught in every fold on that fold's training rows,
+    and stands in the pool of all that is judged. Raises InputError where some cost is not known.
+    """
+    if not np.isfinite(outcomes.cost).any(axis=0).all():
+        mend = "Give the data a cost column or prices=..., or choose data.models=[...]."
+        raise InputError(
+            "a cascade is judged by what its calls cost", expected="USD for every model", found="models without a cost", mend=mend
+        )
+    if judging.protocol != "exact":
+        raise InputError("protocol 'routellm' is for routers", expected="protocol=exact", found=judging.protocol)
+    streams = fit.spawn(len(cuts) + 1)
+    recorded, heard = outcomes, None if makers.student is None else students.parts(outcomes, makers.said)
+    teach = partial(students.teach, makers, recorded, heard, clustered=judging.clustered)
+    taught = [teach(cut.train, stream) for cut, stream in zip(cuts, streams, strict=False)]
+    outcomes = students.joined(taught, cuts)
+    strong = choose_pair(outcomes).strong
+    folds = [_fold(make, makers, part, cut, stream, judging, strong) for part, cut, stream in zip(taught, cuts, streams, strict=False)]
+    rows, fold = np.concatenate([cut.test for cut in cuts]), np.repeat(np.arange(len(cuts)), [len(cut.test) for cut in cuts])
+    order = np.argsort(rows, kind="stable")
+    rows, fold = rows[order], fold[order]
+    path, shuffled = (Path.pooled([getattr(part, which) for part in folds], order) for which in ("path", "shuffled"))
+    replayed = Replayed(path, shuffled, _held_out(cuts, folds, rows, fold, path))
+    kept = folds[0].kept
+    if len(cuts) > 1 and refit:
+        every = np.arange(len(recorded))
+        kept = _kept(make, makers, teach(every, streams[-1]), every, streams[-1], judging)
+    score = np.concatenate([part.score for part in folds])[order]
+    predictions = Predictions(score, outcomes.cost[rows])
+    fitted = Fitted(rows, fold, predictions, Affine.identity(len(outcomes.pool)), kept.scorers.router, (), exact=len(cuts) == 1)
+    rivals = {"router_alone": crossfit(makers.router, outcomes, cuts, judge.spawn(1)[0], makers.learn, refit=False).predictions}
+    rivals |= fit_rivals(makers.router, outcomes, cuts, judge, makers.learn, without)
+    judged = assess(name, fitted, outcomes, judging, judge, rivals, replayed=replayed)
+    if heard is not None:
+        judged.metrics["student"] = students.told(taught, outcomes, heard, rows, makers.said)
+    return CascadeTrial(fitted, replayed, judged, rivals, kept, outcomes)
+
+
+def _kept(make: Callable[[], Cascade], makers: Makers, taught: Taught, rows: Ints, stream: np.random.Generator, judging: Judging) -> Kept:
+    cascade = make()
+    scorers, table = fit_scorers(makers, taught.table.take(rows), cascade.needs, stream, clustered=judging.clustered)
+    return Kept(cascade.fit(table, rng=stream), scorers, taught.student)
+
+
+def _fold(
+    make: Callable[[], Cascade], makers: Makers, taught: Taught, cut: Cut, stream: np.random.Generator, judging: Judging, strong: int
+) -> _Fold:
+    kept = _kept(make, makers, taught, cut.train, stream, judging)
+    test, held_out = (kept.scorers(taught.table.take(rows)) for rows in (cut.test, cut.calibration))
+    wrong = stream.permutation(len(test))
+    strangers = replace(test, signals={name: value[wrong] for name, value in test.signals.items()})
+    path, shuffled, away = (Path.of(kept.cascade, table, strong=strong) for table in (test, strangers, held_out))
+    return _Fold(kept, path, shuffled, away, test.signals.get(SCORE, test.signals[PRIOR]).astype(np.float64))
+
+
+def _held_out(cuts: Sequence[Cut], folds: Sequence[_Fold], rows: Ints, fold: Ints, path: Path) -> tuple[HeldOut, ...]:
+    """Where each fold's operating points are chosen: on its calibration rows, or, with several folds, on what the others judged."""
+    if len(cuts) == 1:
+        return (HeldOut(cuts[0].calibration, folds[0].held_out),) if len(cuts[0].calibration) else ()
+    return tuple(HeldOut(rows[fold != k], path.take(fold != k)) for k in range(len(cuts)))

@@ -1,0 +1,125 @@
+"""Asks models, the cheapest first, until enough of them say the same; where none do, the dearest one asked decides.
+
+It needs no score: two models that give the same answer are seldom wrong in the same way (Yue et al. 2023, arXiv 2310.03094, ask one model
+several times; Kolawole et al. 2024, arXiv 2407.02348, ask several).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from routewright.core.contracts import SAID, STOP
+from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
+from routewright.routers.cascades.base import Base
+
+NOBODY = -1  # pads a list that is shorter than the longest
+
+
+class _Tried(NamedTuple):
+    """A list with its votes, and its mean cost in USD and mean quality on the training rows."""
+
+    cost: float
+    quality: float
+    models: tuple[int, ...]
+    votes: int
+
+
+class Agreement(Base):
+    """A list of models, from the cheapest on, and a number of votes for every budget: stop once that many answers say the same.
+
+    max_length: of a list; two models can only agree or not, so that nothing is spared below three. min_gain: a dearer list is taken only if
+    it is better by so much on the training rows. All lists are tried, so a pool of more than about fifteen models takes long.
+    """
+
+    needs = (SAID,)
+    learned = ("lists_", "votes_")
+    lists_: Ints  # (k, max_length) model columns, padded with NOBODY
+    votes_: Ints  # (k,) equal answers that end the asking
+
+    def __init__(self, max_length: int = 4, min_gain: float = 0.0) -> None:
+        self.max_length, self.min_gain = max_length, min_gain
+
+    def _learn(self, train: Outcomes, rng: np.random.Generator) -> None:
+        if self.max_length < 1 or self.min_gain < 0:
+            found = f"max_length={self.max_length}, min_gain={self.min_gain:g}"
+            raise InputError("impossible lists", expected="max_length >= 1, min_gain >= 0", found=found)
+        tried = sorted(self._tried(train), key=lambda row: (row.cost, -row.quality, len(row.models)))
+        self.lists_ = np.full((len(self.knobs()), self.max_length), NOBODY, dtype=np.int64)
+        self.votes_ = np.ones(len(self.knobs()), dtype=np.int64)
+        for k, knob in enumerate(self.knobs()):
+            best = tried[0]
+            for row in tried:
+                if row.cost > self.budget(knob) * (1 + 1e-12):
+                    break
+                if row.quality > best.quality + self.min_gain:
+                    best = row
+            self.lists_[k, : len(best.models)], self.votes_[k] = best.models, best.votes
+
+    def _tried(self, train: Outcomes) -> Iterator[_Tried]:
+        """Every single model and every list that can spare a call, with what it comes to on the training rows."""
+        said, quality, cost = train.signals[SAID], train.quality.astype(np.float64), train.cost
+        for j in self.order_.tolist():
+            yield _Tried(float(cost[:, j].mean()), float(quality[:, j].mean()), (j,), 1)
+        for length in range(3, min(self.max_length, len(self.cost_)) + 1):
+            for models in combinations(self.order_.tolist(), length):
+                for votes in range(2, length):
+                    yield _Tried(*_played(said[:, models], quality[:, models], cost[:, models], votes), models, votes)
+
+    def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
+        """The next model of the list, until enough answers agree or the list ends."""
+        models, votes = self._at(knob)
+        depth = int(called.sum(axis=1).max(initial=0))  # those still running have all been asked equally often
+        if depth >= len(models):
+            return np.full(len(called), STOP)
+        agreed = _most(signals[SAID][:, models]) >= votes if depth else np.zeros(len(called), dtype=bool)
+        return np.where(agreed | ((called.sum(axis=1) < depth) & (depth > 0)), STOP, models[depth])
+
+    def looks(self, called: Bools, last: Ints, *, knob: float) -> Bools:
+        """No score is bought: none is read."""
+        return np.zeros(len(called), dtype=bool)
+
+    def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
+        """The first of the answers that most agree on; where no two do, that of the dearest model asked."""
+        said = np.where(called, signals[SAID], np.nan)
+        count = _supporters(said)
+        # among equals of the largest group the cheapest stands for it; without a group nobody outvotes the dearest
+        alone = count.max(axis=1) <= 1
+        dearest = np.where(called, self.cost_, -np.inf).argmax(axis=1)
+        voted = np.where(called & (count == count.max(axis=1, keepdims=True)), -self.cost_, -np.inf).argmax(axis=1)
+        return np.where(alone, dearest, voted)
+
+    def _at(self, knob: float) -> tuple[Ints, int]:
+        self.budget(knob)
+        k = int(np.searchsorted(self.knobs(), knob + 1e-12, side="right")) - 1
+        models = self.lists_[k]
+        return models[models != NOBODY], int(self.votes_[k])
+
+
+def _supporters(said: Floats) -> Ints:
+    """[n,m] how many of a row's answers say what this one says, itself among them; 0 for none."""
+    return np.asarray((said[:, :, None] == said[:, None, :]).sum(axis=2))
+
+
+def _most(said: Floats) -> Ints:
+    """[n] the size of the largest group of equal answers."""
+    return np.asarray(_supporters(said).max(axis=1))
+
+
+def _played(said: Floats, quality: Floats, cost: Floats, votes: int) -> tuple[float, float]:
+    """Mean cost and quality of one list on all rows: columns in the order asked."""
+    n, length = said.shape
+    running, paid, last = np.ones(n, dtype=bool), np.zeros(n), np.zeros(n, dtype=np.int64)
+    for depth in range(length):
+        paid[running] += cost[running, depth]
+        last[running] = depth
+        running &= _most(said[:, : depth + 1]) < votes
+    asked = np.arange(length) <= last[:, None]
+    count = _supporters(np.where(asked, said, np.nan))
+    dearest = np.where(asked, cost.mean(axis=0), -np.inf).argmax(axis=1)
+    voted = np.where(asked & (count == count.max(axis=1, keepdims=True)), -cost.mean(axis=0), -np.inf).argmax(axis=1)
+    served = np.where(count.max(axis=1) <= 1, dearest, voted)
+    return float(paid.mean()), float(quality[np.arange(n), served].mean())

@@ -1,0 +1,112 @@
+"""What cascades share: checks of their input, the scale of the budget, saving and loading by name. A cascade need not inherit it.
+
+A new cascade sets `needs` and `learned`, and writes `_learn`, `step`, `looks` and `select`. Shapes: n queries, m models, k knobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import numpy as np
+
+from routewright.core.arrays import column_means
+from routewright.core.contracts import PRIOR, SAID, SCORE, USD_PRIOR
+from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
+from routewright.routers._stored import Stored
+
+# shares of the way from the cheapest to the best model's cost: close together where little is spent, since a model that is nearly as good
+# as the best often costs a thirtieth of it; beyond 1 several models may be asked the same query
+KNOBS = np.concatenate([[0.0], np.geomspace(0.001, 0.1, 21), np.linspace(0.125, 1.0, 36), np.linspace(1.05, 1.5, 10)])
+
+
+class Base(Stored):
+    """fit, state, load and knobs of a cascade.
+
+    A knob is a share of spend: of the way from low_, the cheapest model's mean cost in USD a query, to high_, the best model's. cost_[m]
+    are the mean costs, order_[m] the models from the cheapest on.
+    """
+
+    needs: Sequence[str] = (SCORE,)
+    KIND = "cascade"
+    ALSO = ("cost_", "order_", "low_", "high_")
+    cost_: Floats  # (m,)
+    order_: Ints  # (m,)
+    low_: Floats  # (1,)
+    high_: Floats  # (1,)
+
+    def fit(self, train: Outcomes, valid: Outcomes | None = None, *, rng: np.random.Generator) -> Self:
+        """Learns from the rows that were observed on every model. valid is not needed.
+
+        Raises InputError for fewer than two models, a missing or impossible signal, unknown costs, or no row to learn from.
+        """
+        table = self._checked(train)
+        self.cost_ = column_means(table.cost)
+        self.order_ = np.argsort(self.cost_, kind="stable").astype(np.int64)
+        best = int(column_means(table.quality).argmax())
+        self.low_, self.high_ = np.array([self.cost_.min()]), np.array([self.cost_[best]])
+        if self.high_[0] <= self.low_[0]:  # the best model is the cheapest: what there is to spend goes up to the dearest
+            self.high_ = np.array([self.cost_.max()])
+        self._learn(table, rng)
+        return self
+
+    def _learn(self, train: Outcomes, rng: np.random.Generator) -> None:
+        """Sets every array named in `learned`."""
+        raise NotImplementedError(f"{type(self).__name__} must write _learn")
+
+    def knobs(self) -> Floats:
+        """[k] rising shares of spend."""
+        return KNOBS
+
+    def budget(self, knob: float) -> float:
+        """Mean USD a query that this knob allows. Raises InputError below the cheapest model."""
+        if not (np.isfinite(knob) and knob >= 0):
+            raise InputError(
+                "the budget is below the cheapest model",
+                where=type(self).__name__,
+                expected=f"knob >= 0, at least USD {self.low_[0]:.3g} a query",
+                found=f"knob {knob:g}",
+            )
+        return float(self.low_[0] + knob * (self.high_[0] - self.low_[0]))
+
+    def looks(self, called: Bools, last: Ints, *, knob: float) -> Bools:
+        """Every answer's score is bought."""
+        return np.ones(len(called), dtype=bool)
+
+    def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
+        """The answer with the best score among those called; where none was looked at, the dearest one called."""
+        known = (
+            np.where(called, np.nan_to_num(signals[SCORE], nan=-np.inf), -np.inf) if SCORE in signals else np.full(called.shape, -np.inf)
+        )
+        dearest = np.where(called, self.cost_, -np.inf).argmax(axis=1)
+        return np.where(np.isfinite(known).any(axis=1), known.argmax(axis=1), dearest)
+
+    def _checked(self, train: Outcomes) -> Outcomes:
+        """The rows observed on every model, once all that is needed is there."""
+        name = type(self).__name__
+        if not isinstance(train, Outcomes):
+            raise InputError(f"{name} cannot learn from this", expected="Outcomes", found=type(train).__name__)
+        if len(train.pool) < 2:
+            raise InputError("a cascade needs two models", where=name, expected="at least 2 models", found=str(len(train.pool)))
+        for need in self.needs:
+            if need not in train.signals:
+                mend = "Choose what grades answers with signal=...; " if need == SCORE else ""
+                raise InputError(
+                    f"{name} needs the signal {need!r}", found=", ".join(train.signals) or "no signals", mend=mend.rstrip("; ")
+                )
+        seen = train.observed()
+        if not seen.any():
+            raise InputError(f"{name} has nothing to learn from", expected="queries observed on every model", found="none")
+        table = train.take(seen)
+        if not np.isfinite(table.cost).all():
+            column = int(np.flatnonzero(~np.isfinite(table.cost).all(axis=0))[0])
+            mend = "Give the data a cost column or prices=..., or leave the model out with data.models=[...]."
+            raise InputError(f"{name} needs the cost of every call", where=table.pool.name[column], expected="finite USD", mend=mend)
+        for need in self.needs:
+            value = table.signals[need]
+            if need in (PRIOR, USD_PRIOR, SCORE) and not np.isfinite(value).all():
+                column = int(np.flatnonzero(~np.isfinite(value).all(axis=0))[0])
+                raise InputError(f"the signal {need!r} is not finite", where=table.pool.name[column], expected="a number for every answer")
+            if need == SAID and np.isnan(value).all():
+                raise InputError("no answer could be read", where=name, expected="answers that the grader can read", found="none")
+        return table

@@ -1,0 +1,160 @@
+"""Asks the next model until the answers bought so far, weighed by their scores, make one answer sure enough; that answer is served.
+
+Agreement cascades count votes and FrugalGPT trusts one score; here every answer votes with the odds that it is right. If model j is right
+with chance p_j, its score, and else says one of K wrong answers, the chance that answer c is the right one is proportional to the product
+of p_j over the models that say c and of (1 - p_j) / K over those that do not (Dawid and Skene 1979 with one K; that all are wrong stands
+against them). With one answer that is its score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from routewright.core.contracts import SAID, SCORE, STOP, USD_SCORE
+from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
+from routewright.routers.cascades._front_search import Search
+from routewright.routers.cascades.base import Base
+
+NOBODY = -1  # pads a list that is shorter than the longest
+SUREST = 1e-4  # no answer counts as surer, nor as surer to be wrong
+CELLS = 4096  # combinations of thresholds tried for a list
+ALIKE = 50.0  # pairs of wrong answers, one of them alike, that the estimate of K begins with
+
+
+class _Tried(NamedTuple):
+    """A list with its thresholds, and its mean cost in USD and expected quality on the training rows."""
+
+    cost: float
+    quality: float
+    models: tuple[int, ...]
+    thresholds: tuple[float, ...]
+
+
+class Consensus(Base):
+    """A list of models, from the cheapest on, with a threshold on the belief after each, for every budget.
+
+    max_length: of a list. trust: share of the belief in the expected quality by which lists and thresholds are chosen, the rest is the
+    grades: so many lists are tried that the best by the grades alone owes much to luck.
+    """
+
+    needs = (SCORE, SAID)
+    learned = ("lists_", "thresholds_", "wrong_")
+    lists_: Ints  # (k, max_length) model columns, padded with NOBODY
+    thresholds_: Floats  # (k, max_length - 1) padded with NaN
+    wrong_: Floats  # (1,) K, the wrong answers that a model that errs chooses among
+
+    def __init__(self, max_length: int = 4, trust: float = 0.8) -> None:
+        self.max_length, self.trust = max_length, trust
+
+    def _learn(self, train: Outcomes, rng: np.random.Generator) -> None:
+        if self.max_length < 1 or not 0 <= self.trust <= 1:
+            found = f"max_length={self.max_length}, trust={self.trust:g}"
+            raise InputError("impossible lists", expected="max_length >= 1, trust from 0 to 1", found=found)
+        self.wrong_ = np.array([_wrong_answers(train.signals[SAID], train.quality)])
+        tried = sorted(self._tried(train), key=lambda row: (row.cost, -row.quality, len(row.models)))
+        k = len(self.knobs())
+        self.lists_ = np.full((k, self.max_length), NOBODY, dtype=np.int64)
+        self.thresholds_ = np.full((k, max(self.max_length - 1, 1)), np.nan)
+        for point, knob in enumerate(self.knobs()):
+            best = tried[0]
+            for row in tried:
+                if row.cost > self.budget(knob) * (1 + 1e-12):
+                    break
+                best = row if row.quality > best.quality else best
+            self.lists_[point, : len(best.models)] = best.models
+            self.thresholds_[point, : len(best.thresholds)] = best.thresholds
+
+    def _tried(self, train: Outcomes) -> Iterator[_Tried]:
+        """The best thresholds of every list, for every budget."""
+        quality, rows = train.quality.astype(np.float64), np.arange(len(train))
+        known: dict[tuple[int, ...], tuple[Floats, Floats]] = {}  # lists begin alike
+        for length in range(1, min(self.max_length, len(self.cost_)) + 1):
+            for models in combinations(self.order_.tolist(), length):
+                belief, worth = np.empty((len(rows), length)), np.empty((len(rows), length))
+                for depth in range(length):
+                    if models[: depth + 1] not in known:
+                        known[models[: depth + 1]] = self._served(train.signals, quality, models[: depth + 1])
+                    belief[:, depth], worth[:, depth] = known[models[: depth + 1]]
+                paid = train.cost if length == 1 or USD_SCORE not in train.signals else train.cost + train.signals[USD_SCORE]
+                yield from _thresholds(models, belief, worth, paid[:, models])
+
+    def _served(self, signals: Mapping[str, Floats], quality: Floats, models: tuple[int, ...]) -> tuple[Floats, Floats]:
+        """belief[n] in the answer that would be served after these models, and what it is expected to be worth."""
+        believed = self._beliefs(signals, models)
+        place, rows = believed.argmax(axis=1), np.arange(len(quality))
+        belief, graded = believed[rows, place], quality[rows, np.array(models)[place]]
+        return belief, (1 - self.trust) * graded + self.trust * belief
+
+    def _beliefs(self, signals: Mapping[str, Floats], models: Sequence[int]) -> Floats:
+        """[n,L] the chance that each answer of these models is right, given all of them; equal answers share theirs."""
+        columns = list(models)
+        score = np.clip(np.nan_to_num(signals[SCORE][:, columns].astype(np.float64), nan=0.5), SUREST, 1 - SUREST)
+        said = signals[SAID][:, columns]
+        same = (said[:, :, None] == said[:, None, :]) | np.eye(len(columns), dtype=bool)  # an unreadable answer agrees with itself alone
+        for_it, against = np.log(score), np.log((1 - score) / self.wrong_[0])
+        weight = np.where(same, for_it[:, None, :], against[:, None, :]).sum(axis=2)  # (n, L)
+        first = ~np.tril(same, -1).any(axis=2)  # one of each distinct answer
+        distinct = first.sum(axis=1)
+        nobody = against.sum(axis=1) + np.log(np.maximum(self.wrong_[0] + 1 - distinct, SUREST))
+        top = np.maximum(weight.max(axis=1), nobody)
+        total = (np.exp(weight - top[:, None]) * first).sum(axis=1) + np.exp(nobody - top)
+        return np.asarray(np.exp(weight - top[:, None]) / total[:, None])
+
+    def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
+        """The next model of the list, until the belief reaches its threshold or the list ends."""
+        models, thresholds = self._at(knob)
+        depth = int(called.sum(axis=1).max(initial=0))  # those still running have all been asked equally often
+        if depth >= len(models):
+            return np.full(len(called), STOP)
+        if not depth:
+            return np.full(len(called), models[0])
+        sure = self._beliefs(signals, models[:depth].tolist()).max(axis=1) >= thresholds[depth - 1]
+        return np.where(sure | (called.sum(axis=1) < depth), STOP, models[depth])
+
+    def looks(self, called: Bools, last: Ints, *, knob: float) -> Bools:
+        """Every answer of a list votes with its score; one that is asked alone needs none."""
+        return np.full(len(called), len(self._at(knob)[0]) > 1)
+
+    def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
+        """The answer that is believed most, of equals the cheapest model's."""
+        models, _ = self._at(knob)
+        depth, served = called.sum(axis=1), np.empty(len(called), dtype=np.int64)
+        for asked in np.unique(depth):
+            rows, part = depth == asked, models[:asked]
+            served[rows] = part[self._beliefs({name: value[rows] for name, value in signals.items()}, part.tolist()).argmax(axis=1)]
+        return served
+
+    def _at(self, knob: float) -> tuple[Ints, Floats]:
+        self.budget(knob)
+        k = int(np.searchsorted(self.knobs(), knob + 1e-12, side="right")) - 1
+        models = self.lists_[k]
+        return models[models != NOBODY], self.thresholds_[k]
+
+
+def _thresholds(models: tuple[int, ...], belief: Floats, worth: Floats, cost: Floats) -> Iterator[_Tried]:
+    """The best thresholds on a lattice of about CELLS, for every budget: belief, worth and cost of what each stage would serve, [n,L]."""
+    length = len(models)
+    search = Search(belief, worth, cost, cost, longest=length, cells=CELLS, tolerance=0.0, effort=0, beam=0)
+    if length == 1:
+        search.single(0)
+    else:
+        most = max(2, int(CELLS ** (1 / (length - 1)) + 1e-9))
+        search.look(tuple(range(length - 1)), [search.edges(stage, most) for stage in range(length - 1)], (length - 1,))
+    found = search.front() if search.kept else None
+    for cost_, gain, rank in zip(found.cost, found.quality, found.rank, strict=True) if found else ():
+        taus = tuple(float(search.values[stage][rank[stage]]) for stage in range(length - 1))
+        yield _Tried(float(cost_), float(gain), models, taus)
+
+
+def _wrong_answers(said: Floats, quality: Floats) -> float:
+    """K: one over the share of pairs of wrong answers to the same query that are alike; ALIKE pairs with one alike are added."""
+    wrong = (quality < 0.5) & ~np.isnan(said)
+    pairs, alike = ALIKE, 1.0
+    for a, b in combinations(range(said.shape[1]), 2):
+        both = wrong[:, a] & wrong[:, b]
+        pairs, alike = pairs + float(both.sum()), alike + float((said[both, a] == said[both, b]).sum())
+    return max(pairs / alike, 1.0)

@@ -1,0 +1,32 @@
+"""How likely the model itself held its answer: the recorded log-probability of the tokens. Free, where a backend gives it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from routewright.core.types import Floats, InputError, Outcomes
+from routewright.routers.signals.base import Base, recorded, require_some
+
+KINDS = ("mean", "min", "span")
+
+
+class Logprob(Base):
+    """Natural logarithms as collect.py records them. NaN for models whose backend gives none.
+
+    kind: mean over the answer's tokens, min: the least likely token, span: mean over the tokens of what the grader extracted (NaN where
+    the extract is in the grader's own words; fallback=true: then the mean).
+    """
+
+    def __init__(self, kind: str = "mean", fallback: bool = True) -> None:
+        self.kind, self.fallback = kind, fallback
+
+    def _check(self, train: Outcomes) -> None:
+        require_some(self._score(train), f"logprob_{self.kind}", type(self).__name__)
+
+    def _score(self, outcomes: Outcomes) -> Floats:
+        if self.kind not in KINDS:
+            raise InputError("unknown kind of log-probability", expected="one of " + ", ".join(KINDS), found=repr(self.kind))
+        value = recorded(outcomes, f"logprob_{self.kind}", type(self).__name__)
+        if self.kind == "span" and self.fallback and "logprob_mean" in outcomes.signals:
+            return np.where(np.isnan(value), outcomes.signals["logprob_mean"], value)
+        return value
