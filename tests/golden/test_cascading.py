@@ -124,7 +124,8 @@ def test_a_telling_score_helps_and_every_row_is_judged_once(cv: int | None) -> N
     assert metrics["verdict"]["word"] == "helps", metrics["verdict"]["sentence"]
     assert metrics["policy"] == "cascade"
     assert metrics["axis"] == "spend"
-    assert metrics["controls"]["oracle"]["difference"] > metrics["verdict"]["difference"] > metrics["controls"]["router_alone"]["difference"]
+    oracle, alone = (metrics["controls"][name]["difference"] for name in ("oracle", "router_alone"))
+    assert oracle > metrics["verdict"]["difference"] > alone
     assert metrics["auroc"] > 0.8
     drawn, (cost, quality, _) = found.assessment.curves["router"], found.replayed.path.points()
     assert np.array_equal(drawn.cost, cost)
