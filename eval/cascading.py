@@ -88,8 +88,8 @@ def try_cascade(
     """Fits and judges one cascade. outcomes: encoded, with answers where its signal or the cascade reads them, and every call's cost.
 
     Beside the controls that every router has stands `router_alone`: the router whose predictions the cascade begins with, which asks once.
-    refit: with several folds, whether one more is fitted on all rows, to be kept. A student is taught in every fold on that fold's training rows,
-    and stands in the pool of all that is judged. Raises InputError where some cost is not known.
+    refit: with several folds, whether one more is fitted on all rows, to be kept. A student is taught in every fold on that fold's training
+    rows, and stands in the pool of all that is judged. Raises InputError where some cost is not known.
     """
     if not np.isfinite(outcomes.cost).any(axis=0).all():
         mend = "Give the data a cost column or prices=..., or choose data.models=[...]."
