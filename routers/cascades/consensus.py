@@ -37,8 +37,9 @@ class _Tried(NamedTuple):
 class Consensus(Base):
     """A list of models, from the cheapest on, with a threshold on the belief after each, for every budget.
 
-    max_length: of a list. trust: share of the belief in the expected quality by which lists and thresholds are chosen, the rest is the
-    grades: so many lists are tried that the best by the grades alone owes much to luck.
+    max_length: of a list. doubt: the number of training queries on which grades and beliefs weigh the same in the expected quality that lists
+    and thresholds are chosen by; 0: the grades alone. On few queries the best of so many lists by the grades owes much to luck, on many the
+    beliefs owe more to models that err together.
     """
 
     needs = (SCORE, SAID)
@@ -47,13 +48,13 @@ class Consensus(Base):
     thresholds_: Floats  # (k, max_length - 1) padded with NaN
     wrong_: Floats  # (1,) K, the wrong answers that a model that errs chooses among
 
-    def __init__(self, max_length: int = 4, trust: float = 0.8) -> None:
-        self.max_length, self.trust = max_length, trust
+    def __init__(self, max_length: int = 4, doubt: float = 800.0) -> None:
+        self.max_length, self.doubt = max_length, doubt
 
     def _learn(self, train: Outcomes, rng: np.random.Generator) -> None:
-        if self.max_length < 1 or not 0 <= self.trust <= 1:
-            found = f"max_length={self.max_length}, trust={self.trust:g}"
-            raise InputError("impossible lists", expected="max_length >= 1, trust from 0 to 1", found=found)
+        if self.max_length < 1 or not self.doubt >= 0:
+            found = f"max_length={self.max_length}, doubt={self.doubt:g}"
+            raise InputError("impossible lists", expected="max_length >= 1, doubt >= 0", found=found)
         self.wrong_ = np.array([_wrong_answers(train.signals[SAID], train.quality)])
         tried = sorted(self._tried(train), key=lambda row: (row.cost, -row.quality, len(row.models)))
         k = len(self.knobs())
@@ -87,7 +88,8 @@ class Consensus(Base):
         believed = self._beliefs(signals, models)
         place, rows = believed.argmax(axis=1), np.arange(len(quality))
         belief, graded = believed[rows, place], quality[rows, np.array(models)[place]]
-        return belief, (1 - self.trust) * graded + self.trust * belief
+        trust = self.doubt / (self.doubt + len(quality))
+        return belief, (1 - trust) * graded + trust * belief
 
     def _beliefs(self, signals: Mapping[str, Floats], models: Sequence[int]) -> Floats:
         """[n,L] the chance that each answer of these models is right, given all of them; equal answers share theirs."""

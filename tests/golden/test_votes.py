@@ -108,7 +108,7 @@ def test_one_more_vote_for_an_answer_never_makes_it_less_likely() -> None:
 
 def test_consensus_by_hand() -> None:
     """Agreement of two makes sure; disagreement asks the dear model, whose answer the others' votes support or not."""
-    cascade = Consensus(max_length=3, trust=0.0).fit(three(), rng=np.random.default_rng(0))
+    cascade = Consensus(max_length=3, doubt=0.0).fit(three(), rng=np.random.default_rng(0))
     quality, cost = realised(replay(cascade, three(), knob=0.8), three())
     assert quality.tolist() == [1, 1, 1, 1]
     assert cost.mean() <= 1 + 0.8 * 9
