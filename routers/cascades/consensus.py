@@ -37,9 +37,9 @@ class _Tried(NamedTuple):
 class Consensus(Base):
     """A list of models, from the cheapest on, with a threshold on the belief after each, for every budget.
 
-    max_length: of a list. doubt: the number of training queries on which grades and beliefs weigh the same in the expected quality that lists
-    and thresholds are chosen by; 0: the grades alone. On few queries the best of so many lists by the grades owes much to luck, on many the
-    beliefs owe more to models that err together.
+    max_length: of a list. doubt: the number of training queries on which grades and beliefs weigh the same in the expected quality that
+    lists and thresholds are chosen by; 0: the grades alone. On few queries the best of so many lists by the grades owes much to luck, on
+    many the beliefs owe more to models that err together.
     """
 
     needs = (SCORE, SAID)
