@@ -1,7 +1,7 @@
 """A made-up table of RouterBench's kind: eleven models, six benchmarks, right and wrong answers that hang together, costs of each call.
 
-For trying a protocol where RouterBench itself is not at hand. Accuracies, costs and oracles of each benchmark stand near those that the
-paper prints (Hu et al. 2024, arXiv 2403.12031; MMLU's costs are set by its prompts' length), and are not to be quoted as its figures. Two
+For trying a protocol where RouterBench itself is not at hand. Accuracies, costs and oracles of each benchmark are approximate: of the size
+that Hu et al. 2024 (arXiv 2403.12031) report, written down without their table at hand and not checked against it. Do not quote them. Two
 things are fitted: how much one difficulty governs all models, to each benchmark's oracle, and one shift of all accuracies, to a published
 level (0-shot prompts are answered worse than that table says).
 """

@@ -124,9 +124,12 @@ def open_past(path: str, make: Make) -> Past:
 def _replayed(folder: Path, judged_rows: Outcomes, strong: int) -> Replayed:
     """What a cascade's run kept of its replay; its operating points are chosen already."""
     arrays = artifact.load_replay(folder)
-    parts = {kind: {name: arrays[f"{kind}{name}"] for name in ("knob", "served", "called", "cost")} for kind in ("", "shuffled:")}
-    path, shuffled = (cascade_paths.Path.restored(part, judged_rows, strong=strong) for part in parts.values())
-    return Replayed(path, shuffled, ())
+
+    def path(kind: str) -> cascade_paths.Path:
+        part = {name: arrays[f"{kind}{name}"] for name in ("knob", "served", "called", "cost")}
+        return cascade_paths.Path.restored(part, judged_rows, strong=strong)
+
+    return Replayed(path(""), path("shuffled:"), (), path("relabelled:") if "relabelled:knob" in arrays else None)
 
 
 def require_router(past: Past) -> None:

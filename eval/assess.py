@@ -46,12 +46,17 @@ class Judging:
 
 @dataclass(frozen=True, eq=False)
 class Replayed:
-    """A cascade replayed on the judged rows: its path; the same with every query's signals handed to another query; and, for each fold,
-    what its operating points are chosen on."""
+    """A cascade replayed on the judged rows: its path; the same with every query's signals handed to another query; for each fold, what its
+    operating points are chosen on; and the path of a cascade that was trained on shuffled labels, where there is one."""
 
     path: Path
     shuffled: Path
     held_out: tuple[HeldOut, ...]
+    relabelled: Path | None = None
+
+    def paths(self) -> dict[str, Path]:
+        """Those on the judged rows, by the prefix that a run keeps them under."""
+        return {"": self.path, "shuffled:": self.shuffled} | ({} if self.relabelled is None else {"relabelled:": self.relabelled})
 
 
 @dataclass(frozen=True)
@@ -101,13 +106,13 @@ def assess(
     out = _described(ruler, policy, judging) | {key: int(flags[fitted.rows].sum()) for key, flags in counts.items()}
     if replayed is not None:
         out["policy"] = CASCADE
-    sweep, stranger = _curves(ruler, predictions, replayed, seen, rng)
+    sweep, nulls = _curves(ruler, predictions, replayed, seen, rng)
     point, spread = ruler.measure(sweep)
     out |= _headline(point, spread, withheld, reason, ruler)
     out |= _quality_estimates(predictions, table, withheld)
     out |= _singles(ruler)
     out |= _ceiling(ruler, sweep, withheld)
-    shown, out["controls"], beaten = _controls(ruler, {k: v.take(seen) for k, v in rivals.items()}, stranger, sweep, reason)
+    shown, out["controls"], beaten = _controls(ruler, {k: v.take(seen) for k, v in rivals.items()}, nulls, sweep, reason)
     out["verdict"] = verdict.judge(name, point["difference"], spread["difference"], beaten, clustered=judging.clustered, n=len(table))
     if not ruler.resampled:
         withheld["verdict.ci"] = f"fewer than {FEWEST_GROUPS} groups to resample: an interval over them would be far too narrow"
@@ -131,11 +136,14 @@ def assess(
 
 def _curves(
     ruler: Ruler, predictions: Predictions, replayed: Replayed | None, seen: Bools, rng: np.random.Generator
-) -> tuple[Points, Points]:
-    """The curve under judgement, and that of the same scores in the hands of the wrong queries."""
-    if replayed is not None:
-        return replayed.path.take(seen), replayed.shuffled.take(seen)
-    return ruler.sweep(predictions), ruler.sweep(controls.shuffled_decisions(predictions, rng))
+) -> tuple[Points, dict[str, Points]]:
+    """The curve under judgement, and its own nulls by control: its scores in the hands of the wrong queries; a cascade's retraining."""
+    if replayed is None:
+        return ruler.sweep(predictions), {"shuffled_decisions": ruler.sweep(controls.shuffled_decisions(predictions, rng))}
+    nulls: dict[str, Points] = {"shuffled_decisions": replayed.shuffled.take(seen)}
+    if replayed.relabelled is not None:
+        nulls["shuffled_labels"] = replayed.relabelled.take(seen)
+    return replayed.path.take(seen), nulls
 
 
 def usable(outcomes: Outcomes) -> tuple[Bools, dict[str, Bools]]:
@@ -298,7 +306,7 @@ def _aiq(ruler: Ruler, cost: Floats, quality: Floats, variant: str = "paper") ->
 def _controls(
     ruler: Ruler,
     rivals: Mapping[str, Predictions],
-    stranger: Points,
+    nulls: Mapping[str, Points],
     sweep: Points,
     reason: str | None,
 ) -> tuple[dict[str, Curve], dict[str, Any], dict[str, tuple[float, Floats]]]:
@@ -307,7 +315,7 @@ def _controls(
     if isinstance(sweep, curves.Sweep):  # a cascade's calls at random are its shuffled decisions: a coin asks once
         shown["random"] = ruler.random_curve(sweep.curve())
     table: dict[str, Any] = {name: _drawn(ruler, curve, reason) for name, curve in shown.items()}
-    swept: dict[str, Points] = {"shuffled_decisions": stranger} | {name: ruler.sweep(trial) for name, trial in rivals.items()}
+    swept: dict[str, Points] = {**nulls, **{name: ruler.sweep(trial) for name, trial in rivals.items()}}
     # the oracle never calls a dearer model that gains nothing
     swept["oracle"] = ruler.sweep(controls.oracle(ruler.outcomes), lowest=0.0)
     spreads: dict[str, tuple[float, Floats]] = {}

@@ -13,7 +13,7 @@ from routewright.eval import points, stats
 from routewright.eval.paths import Path
 from routewright.eval.points import ALWAYS, REMEMBERED, WIDE, Chosen, Promise, Served
 from routewright.eval.promises import Ask, Asked
-from routewright.eval.ruler import Ruler
+from routewright.eval.ruler import Ruler, units
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,5 +81,5 @@ def _reached(kind: str, table: Outcomes, path: Path, at: int, ruler: Ruler) -> t
     """What the point gives here of what it promises, and the standard error of that."""
     above, below = points.parts(kind, Served(path.quality[at], path.cost[at], path.calls(at)), table, ruler.pair)
     value = float(points.ratio(above, below, np.ones((1, len(above))))[0])
-    units = np.arange(len(above))
-    return value, stats.standard_error((above - value * below) / below.mean(), units) if np.isfinite(value) else np.nan
+    together = units(table.queries, clustered=ruler.clustered)
+    return value, stats.standard_error((above - value * below) / below.mean(), together) if np.isfinite(value) else np.nan

@@ -71,19 +71,25 @@ def through(router: Router, table: Outcomes | Battles, train: Outcomes) -> Route
 
 
 def crossfit(
-    make: Callable[[], Router], outcomes: Outcomes, cuts: Sequence[Cut], rng: np.random.Generator, learn: Learn = own, refit: bool = True
+    make: Callable[[], Router],
+    outcomes: Outcomes,
+    cuts: Sequence[Cut],
+    rng: np.random.Generator,
+    learn: Learn = own,
+    refit: bool = True,
+    ready: Sequence[Router] = (),
 ) -> Fitted:
     """One fold: fit, calibrate on its calibration rows, score its test rows. Several: pooled out-of-fold scores, levelled, and one more
     router fitted on everything for export.
 
     learn: what to learn from beside, or in place of, the training part. refit=False: with several folds the one of the first stands for
-    the exported router: for what is judged and never exported.
+    the exported router: for what is judged and never exported. ready: the folds' routers, where they are fitted on these parts already.
 
     A pair is calibrated on all pooled scores at once, which cannot reorder it. Of more models the shifts would choose the winner on the
     judged rows, so each fold is calibrated on the others.
     """
     streams = rng.spawn(len(cuts) + 1)
-    routers = [fit_one(make, outcomes.take(cut.train), stream, learn) for cut, stream in zip(cuts, streams, strict=False)]
+    routers = ready or [fit_one(make, outcomes.take(cut.train), stream, learn) for cut, stream in zip(cuts, streams, strict=False)]
     if len(cuts) == 1:
         return _single(routers[0], outcomes, cuts[0])
     rows = np.concatenate([cut.test for cut in cuts])

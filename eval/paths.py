@@ -85,7 +85,7 @@ class Path:
 
     def knobs(self) -> Floats:
         """(k,) the knobs; of several folds the middle one."""
-        return np.median(self.knob, axis=1) if self.knob.shape[1] else self.knob.reshape(len(self.knob), 0).sum(axis=1)
+        return np.asarray(np.median(self.knob, axis=1))
 
     def at_zero(self) -> int:
         """The dearest point: what the cascade does where money is no object."""

@@ -42,7 +42,7 @@ def has_dollars(view: View) -> bool:
 
 def is_pair(view: View) -> bool:
     """Two models, and each query asks one of them: then the share of strong calls says all about the spend."""
-    return len(view.metrics["models"]) == 2 and view.metrics.get("policy") != "cascade"
+    return len(view.metrics["models"]) == 2 and view.metrics.get("axis") != "spend"
 
 
 def gap_carries(view: View) -> bool:

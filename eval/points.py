@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from routewright.core import policy as policies
-from routewright.core.text import normalise, numbered
+from routewright.core.text import normalise
 from routewright.core.types import Bools, Decisions, Floats, InputError, Ints, Outcomes, Predictions
 from routewright.eval import stats
 from routewright.eval.crossfit import Fitted
 from routewright.eval.curves import Sweep
 from routewright.eval.promises import Ask, Asked, Traffic
 from routewright.eval.replay import realised
-from routewright.eval.ruler import Pair, Points, Ruler, in_calls
+from routewright.eval.ruler import Pair, Points, Ruler, in_calls, units
 
 NEVER = 1e12  # a knob above every gain: only the cheapest model is called
 ALWAYS = ("cheapest", "balanced", "quality-95")  # points that every run has
@@ -139,9 +139,7 @@ class Sample:
         self.table = outcomes if ruler.dollars else in_calls(outcomes, ruler.pair.strong)
         self.sweep = Sweep(scores, self.table, policy=policy, weak=ruler.pair.weak, strong=ruler.pair.strong)
         self.counted = policies.weights(scores, policy, weak=ruler.pair.weak, strong=ruler.pair.strong)
-        group, text = outcomes.queries.group, outcomes.queries.text
-        names = [name or f"{row} alone" for row, name in enumerate(group)] if clustered else map(normalise, text)
-        self.units = np.array(numbered(names))
+        self.units = units(outcomes.queries, clustered=clustered)
 
     def __len__(self) -> int:
         return len(self.table)

@@ -31,8 +31,8 @@ USAGE = {
 CONTROLS = {
     "fixed_mix": ("best fixed mix", "a coin between the best single models; the yardstick"),
     "random": ("random", "a coin with the router's own call rates"),
-    "shuffled_decisions": ("shuffled decisions", "the router's scores, handed to the wrong queries"),
-    "shuffled_labels": ("shuffled labels", "the router, retrained on labels of other queries"),
+    "shuffled_decisions": ("shuffled decisions", "the scores under test, handed to the wrong queries"),
+    "shuffled_labels": ("shuffled labels", "what is under test, retrained on labels of other queries"),
     "group": ("group label only", "knows the subject or task, not the text"),
     "length": ("length only", "knows how long the query is"),
     "short_first": ("short first", "knows that short queries cost less, nothing of quality"),

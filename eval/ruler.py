@@ -10,7 +10,7 @@ import numpy as np
 
 from routewright.core.arrays import column_means
 from routewright.core.text import normalise, numbered
-from routewright.core.types import Curve, Decisions, Floats, InputError, Outcomes, Predictions
+from routewright.core.types import Curve, Decisions, Floats, InputError, Ints, Outcomes, Predictions, Queries
 from routewright.eval import curves, metrics, stats
 from routewright.eval.replay import realised
 
@@ -61,6 +61,12 @@ def in_calls(outcomes: Outcomes, strong: int) -> Outcomes:
     return replace(outcomes, cost=calls)
 
 
+def units(queries: Queries, *, clustered: bool) -> Ints:
+    """[n] a number for what is resampled together: equal texts, or whole groups if `clustered` (a query of no group is alone)."""
+    names = [group or f"{row} alone" for row, group in enumerate(queries.group)] if clustered else map(normalise, queries.text)
+    return np.array(numbered(names), dtype=np.int64)
+
+
 class Ruler:
     """A judged table: outcomes (n, m) fully observed, one policy, one pair, one set of bootstrap weights.
 
@@ -98,9 +104,7 @@ class Ruler:
         self.mix = tuple(sorted({*chosen, self.pair.weak}))  # every mix may fall back on the cheapest, as every router may
         self._seed = rng.integers(2**63)
         self.by_share = len(outcomes.pool) == 2 and not spend
-        queries = outcomes.queries
-        names = [group or f"{row} alone" for row, group in enumerate(queries.group)] if clustered else map(normalise, queries.text)
-        self.units = np.array(numbered(names))
+        self.units = units(outcomes.queries, clustered=clustered)
         self.resampled = not clustered or len(set(self.units)) >= FEWEST_GROUPS
 
     def weights(self) -> Iterator[Floats]:

@@ -47,12 +47,12 @@ class Makers:
 
 @dataclass(frozen=True, eq=False)
 class Scorers:
-    """The fitted router and signal with what turns their scores into chances; no signal for a cascade that needs no score."""
+    """The fitted router and signal with what turns their scores into chances; neither where the cascade reads nothing of it."""
 
     needs: Sequence[str]
     said: Callable[[str], str | None]
-    router: Router
-    prior: Probability
+    router: Router | None
+    prior: Probability | None
     signal: Signal | None
     score: Probability | None
 
@@ -63,12 +63,14 @@ class Scorers:
 
     def __call__(self, outcomes: Outcomes) -> Outcomes:
         """The same outcomes with the cascade's signals, as for queries that nothing was learned from."""
-        predictions = self.router.predict(outcomes.queries)
+        predictions = None if self.router is None else self.router.predict(outcomes.queries)
         return self.beside(outcomes, predictions, None if self.signal is None else self.signal.score(outcomes))
 
-    def beside(self, outcomes: Outcomes, predictions: Predictions, score: Floats | None) -> Outcomes:
+    def beside(self, outcomes: Outcomes, predictions: Predictions | None, score: Floats | None) -> Outcomes:
         """The outcomes with their signals, made of the router's predictions and the signal's raw scores for these rows."""
-        signals = {PRIOR: self.prior(predictions.quality), USD_PRIOR: predictions.cost}
+        signals: dict[str, Floats] = {}
+        if self.prior is not None and predictions is not None:
+            signals |= {PRIOR: self.prior(predictions.quality), USD_PRIOR: predictions.cost}
         if self.signal is not None and self.score is not None and score is not None:
             usd = self.signal.cost(outcomes)
             signals |= {SCORE: self.score(score)} | ({} if usd is None else {USD_SCORE: usd})
@@ -77,42 +79,54 @@ class Scorers:
         return replace(outcomes, signals={**outcomes.signals, **signals})
 
 
+def reads(needs: Sequence[str]) -> tuple[bool, bool]:
+    """Whether a router is needed, and whether a signal is. Without a score the router's guess is what estimates an answer's quality."""
+    return PRIOR in needs or SCORE not in needs, SCORE in needs
+
+
 def fit_scorers(
     makers: Makers, outcomes: Outcomes, needs: Sequence[str], rng: np.random.Generator, *, clustered: bool
 ) -> tuple[Scorers, Outcomes]:
     """(the scorers, the rows the cascade may learn from with their out-of-sample signals).
 
-    outcomes: the training part, encoded. clustered: inner folds leave whole groups out. Raises InputError where router or signal does.
+    outcomes: the training part, encoded. clustered: inner folds leave whole groups out. Router and signal are fitted where `reads` says
+    so. Raises InputError where router or signal does.
     """
     inner, last = rng.spawn(2)
-    rows, scored = np.arange(len(outcomes)), SCORE in needs
-
+    rows, (guessed, scored) = np.arange(len(outcomes)), reads(needs)
     if scored and makers.signal() is None:
         raise InputError(
             "this cascade looks at answers by a signal", expected="one of configs/signal", found="none", mend="Say signal=features."
         )
 
-    def fitted(train: Outcomes, stream: np.random.Generator) -> tuple[Router, Signal | None]:
-        router = fit_one(makers.router, train, stream, makers.learn)
+    def fitted(train: Outcomes, stream: np.random.Generator) -> tuple[Router | None, Signal | None]:
+        router = fit_one(makers.router, train, stream, makers.learn) if guessed else None
         signal = makers.signal() if scored else None
         return router, None if signal is None else signal.fit(train, rng=stream)
 
-    parts: list[tuple[Ints, Predictions, Floats]] = []
+    parts: list[tuple[Ints, Predictions | None, Floats | None]] = []
     for held, stream in splits(outcomes, makers.folds, inner, clustered=clustered):
         router, signal = fitted(outcomes.take(np.setdiff1d(rows, held)), stream)
         test = outcomes.take(held)
-        parts.append((held, router.predict(test.queries), np.zeros(0) if signal is None else signal.score(test)))
+        guess = None if router is None else router.predict(test.queries)
+        parts.append((held, guess, None if signal is None else signal.score(test)))
     seen = np.concatenate([held for held, _, _ in parts])
     order = np.argsort(seen, kind="stable")
-    table, score = outcomes.take(seen[order]), np.concatenate([part[2] for part in parts])
-    predictions = Predictions(*(np.concatenate([getattr(part[1], name) for part in parts])[order] for name in ("quality", "cost")))
+    table = outcomes.take(seen[order])
     if makers.folds > 1:
         router, signal = fitted(outcomes, last)
+    guesses, scores = ([part for part in column if part is not None] for column in list(zip(*parts, strict=True))[1:])
+    predictions = (
+        Predictions(*(np.concatenate([getattr(part, name) for part in guesses])[order] for name in ("quality", "cost")))
+        if guessed
+        else None
+    )
+    score = np.concatenate(scores)[order] if scored else None
     # of the prior one slope and a shift for each model: so weak a signal leaves an isotonic curve few steps
-    prior = Probability.fit(predictions.quality, table.quality, "temperature")
-    chance = Probability.fit(score[order], table.quality, makers.method) if scored else None
+    prior = None if predictions is None else Probability.fit(predictions.quality, table.quality, "temperature")
+    chance = None if score is None else Probability.fit(score, table.quality, makers.method)
     scorers = Scorers(needs, makers.said, router, prior, signal, chance)
-    return scorers, scorers.beside(table, predictions, score[order] if scored else None)
+    return scorers, scorers.beside(table, predictions, score)
 
 
 def splits(outcomes: Outcomes, folds: int, rng: np.random.Generator, *, clustered: bool) -> Iterator[tuple[Ints, np.random.Generator]]:

@@ -71,11 +71,16 @@ def try_router(
     fitted = crossfit(make, outcomes, cuts, fit, learn, refit)
     rivals = fit_rivals(make, outcomes, cuts, judge, learn, without)
     judged = assess(name, fitted, outcomes, judging, judge, rivals)
+    withhold(judged, rivals, without)
+    return Trial(fitted, judged, rivals)
+
+
+def withhold(judged: Assessment, rivals: Mapping[str, Predictions], without: Collection[str]) -> None:
+    """Says in the metrics why a control is not there."""
     if "group" not in rivals:
         judged.metrics["withheld"]["controls.group"] = "all queries are of one group"
     for control in without:
         judged.metrics["withheld"][f"controls.{control}"] = f"not retrained, since {control}=false asks for that"
-    return Trial(fitted, judged, rivals)
 
 
 def described(cuts: Sequence[Cut], kind: str) -> dict[str, Any]:

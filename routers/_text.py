@@ -106,13 +106,17 @@ class TextRouter(Base):
 
     def _held_out(self, queries: Queries, rng: np.random.Generator) -> Bools:
         """[n]: the queries of the validation part, whole texts; none where fewer than 20 texts are there."""
-        keys = np.array(numbered(normalise(text) for text in queries.text), dtype=np.int64)
+        keys = np.array(numbered(normalise(self._asked(text)) for text in queries.text), dtype=np.int64)
         count = int(keys.max()) + 1
         chosen = np.zeros(count, dtype=bool)
         drawn = rng.permutation(count)
         if count >= 20:
             chosen[drawn[: round(self.validation * count)]] = True
         return chosen[keys]
+
+    def _asked(self, text: str) -> str:
+        """What must stand on one side of the validation split: the whole text."""
+        return text
 
     def _place(self, folder: Path, queries: Queries, examples: Examples, row: Ints, held: Bools, seed: int) -> Path:
         """A checkpoint's folder, named by everything that decides the outcome."""

@@ -14,9 +14,9 @@ import numpy as np
 
 from routewright.core.types import Floats, InputError, Ints
 from routewright.routers.cascades._front_along import Along
-from routewright.routers.cascades._front_search import ROUNDING, Front, Search
+from routewright.routers.cascades._front_search import Front, Search
 
-__all__ = ["ROUNDING", "Front", "along", "front", "spent", "stages"]
+__all__ = ["Front", "along", "front", "spent", "stages"]
 
 LISTS = 2000  # more lists of one length than this are not all tried: only those that grow from the front of shorter ones
 

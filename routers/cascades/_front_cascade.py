@@ -12,10 +12,8 @@ import numpy as np
 
 from routewright.core.contracts import SCORE, STOP, USD_SCORE
 from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
-from routewright.routers.cascades._front import ROUNDING, Front, spent, stages
-from routewright.routers.cascades.base import Base
-
-NOBODY = -1  # pads a list that is shorter than the longest
+from routewright.routers.cascades._front import Front, spent, stages
+from routewright.routers.cascades.base import NOBODY, ROUNDING, Base
 
 
 class Tables(NamedTuple):
@@ -37,10 +35,9 @@ class Listed(Base):
     """
 
     needs = (SCORE,)
-    learned = ("lists_", "thresholds_", "knobs_")
+    learned = ("lists_", "thresholds_")
     lists_: Ints  # (k, L) model columns in the order asked, padded with NOBODY
     thresholds_: Floats  # (k, L - 1) padded with NaN
-    knobs_: Floats  # (k,) shares of spend
 
     def _chosen(self, tables: Tables, budgets: Floats, rng: np.random.Generator) -> Front:
         """[k] the cascade for each budget, in USD a query."""
@@ -53,16 +50,12 @@ class Listed(Base):
             train.cost,
             train.signals[USD_SCORE].astype(np.float64) if USD_SCORE in train.signals else None,
         )
-        self.knobs_ = Base.knobs(self)
-        budgets = np.array([self.budget(knob) for knob in self.knobs_])
+        budgets = self.budgets()
         chosen = self._chosen(tables, budgets, rng)
         self.lists_, self.thresholds_ = chosen.models, chosen.thresholds
         for models, thresholds, budget in zip(self.lists_, self.thresholds_, budgets, strict=True):
             paid = spent(stages(tables.score, models, thresholds), models, tables.quality, tables.cost, tables.look)[1].mean()
             assert paid <= budget * ROUNDING, f"{type(self).__name__} overspends: {paid} of {budget}"
-
-    def knobs(self) -> Floats:
-        return self.knobs_
 
     def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
         """The next model of the list, until a score reaches its threshold or the list ends. A score that is not known reaches none."""
@@ -87,8 +80,7 @@ class Listed(Base):
 
     def _at(self, knob: float) -> tuple[Ints, Floats]:
         """(models, thresholds) for a share of spend."""
-        self.budget(knob)
-        row = int(np.searchsorted(self.knobs_, knob + 1e-12, side="right")) - 1
+        row = self.place(knob)
         models = self.lists_[row]
         models = models[models != NOBODY]
         return models, self.thresholds_[row, : len(models) - 1]

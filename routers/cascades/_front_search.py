@@ -14,11 +14,11 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from routewright.core.types import Floats, InputError, Ints
+from routewright.routers.cascades.base import ROUNDING
 
 BUCKETS = 1 << 15  # steps of the cost axis, on which the best quality so far is looked up
 LATTICE = 1 << 17  # points of one closer look at most
 SPLIT = 4  # parts that a closer look divides an interval into
-ROUNDING = 1 + 1e-12  # sums of the same costs in another order may differ by this
 
 Models = tuple[int, ...]
 

@@ -14,9 +14,7 @@ import numpy as np
 
 from routewright.core.contracts import SAID, STOP
 from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
-from routewright.routers.cascades.base import Base
-
-NOBODY = -1  # pads a list that is shorter than the longest
+from routewright.routers.cascades.base import NOBODY, Base, best_within, padded
 
 
 class _Tried(NamedTuple):
@@ -31,33 +29,25 @@ class _Tried(NamedTuple):
 class Agreement(Base):
     """A list of models, from the cheapest on, and a number of votes for every budget: stop once that many answers say the same.
 
-    max_length: of a list; two models can only agree or not, so that nothing is spared below three. min_gain: a dearer list is taken only if
-    it is better by so much on the training rows. All lists are tried, so a pool of more than about fifteen models takes long.
+    max_length: of a list; two models can only agree or not, so that nothing is spared below three. All lists are tried, so a pool of more
+    than about fifteen models takes long.
     """
 
     needs = (SAID,)
     learned = ("lists_", "votes_")
-    lists_: Ints  # (k, max_length) model columns, padded with NOBODY
+    lists_: Ints  # (k, longest) model columns, padded with NOBODY
     votes_: Ints  # (k,) equal answers that end the asking
 
-    def __init__(self, max_length: int = 4, min_gain: float = 0.0) -> None:
-        self.max_length, self.min_gain = max_length, min_gain
+    def __init__(self, max_length: int = 4) -> None:
+        self.max_length = max_length
 
     def _learn(self, train: Outcomes, rng: np.random.Generator) -> None:
-        if self.max_length < 1 or self.min_gain < 0:
-            found = f"max_length={self.max_length}, min_gain={self.min_gain:g}"
-            raise InputError("impossible lists", expected="max_length >= 1, min_gain >= 0", found=found)
-        tried = sorted(self._tried(train), key=lambda row: (row.cost, -row.quality, len(row.models)))
-        self.lists_ = np.full((len(self.knobs()), self.max_length), NOBODY, dtype=np.int64)
-        self.votes_ = np.ones(len(self.knobs()), dtype=np.int64)
-        for k, knob in enumerate(self.knobs()):
-            best = tried[0]
-            for row in tried:
-                if row.cost > self.budget(knob) * (1 + 1e-12):
-                    break
-                if row.quality > best.quality + self.min_gain:
-                    best = row
-            self.lists_[k, : len(best.models)], self.votes_[k] = best.models, best.votes
+        if self.max_length < 1:
+            raise InputError("impossible lists", expected="max_length >= 1", found=f"max_length={self.max_length}")
+        tried = list(self._tried(train))
+        found = best_within(np.array([row.cost for row in tried]), np.array([row.quality for row in tried]), self.budgets())
+        self.lists_ = padded([tried[row].models for row in found])
+        self.votes_ = np.array([tried[row].votes for row in found])
 
     def _tried(self, train: Outcomes) -> Iterator[_Tried]:
         """Every single model and every list that can spare a call, with what it comes to on the training rows."""
@@ -93,10 +83,8 @@ class Agreement(Base):
         return np.where(alone, dearest, voted)
 
     def _at(self, knob: float) -> tuple[Ints, int]:
-        self.budget(knob)
-        k = int(np.searchsorted(self.knobs(), knob + 1e-12, side="right")) - 1
-        models = self.lists_[k]
-        return models[models != NOBODY], int(self.votes_[k])
+        models = self.lists_[row := self.place(knob)]
+        return models[models != NOBODY], int(self.votes_[row])
 
 
 def _supporters(said: Floats) -> Ints:

@@ -13,7 +13,7 @@ import numpy as np
 
 from routewright.core.contracts import SCORE, STOP, USD_SCORE
 from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
-from routewright.routers.cascades.base import Base
+from routewright.routers.cascades.base import Base, best_within
 
 METAS = ("pomdp", "threshold")
 LAMBDAS = 200  # tried for every first model
@@ -51,12 +51,9 @@ class AutoMix(Base):
         spent = _tables(place, train.cost, self.bins, pull=0.0)[1]
         look = train.signals[USD_SCORE].mean(axis=0, dtype=np.float64) if USD_SCORE in train.signals else np.zeros(m)
         tried = [row for first in range(m) for row in self._policies(first, share[first], mean[first], spent[first], float(look[first]))]
-        tried.sort(key=lambda row: (row[0], -row[1]))
-        self.first_ = np.zeros(len(self.knobs()), dtype=np.int64)
-        self.action_ = np.zeros((len(self.knobs()), self.bins), dtype=np.int64)
-        for k, knob in enumerate(self.knobs()):
-            within = [row for row in tried if row[0] <= self.budget(knob) * (1 + 1e-12)]
-            _, _, self.first_[k], self.action_[k] = max(within, key=lambda row: (row[1], -row[0]))
+        usd, worth, first, action = (np.array(part) for part in zip(*tried, strict=True))
+        found = best_within(usd, worth, self.budgets())
+        self.first_, self.action_ = first[found], action[found]
 
     def _policies(self, first: int, share: Floats, belief: Floats, spent: Floats, look: float) -> list[tuple[float, float, int, Ints]]:
         """(mean USD, believed quality, first model, action of each bin) of every policy that begins so; look: USD of its score."""
@@ -99,9 +96,8 @@ class AutoMix(Base):
         return np.where(second.any(axis=1), second.argmax(axis=1), first)
 
     def _at(self, knob: float) -> tuple[int, Ints]:
-        self.budget(knob)
-        k = int(np.searchsorted(self.knobs(), knob + 1e-12, side="right")) - 1
-        return int(self.first_[k]), self.action_[k]
+        row = self.place(knob)
+        return int(self.first_[row]), self.action_[row]
 
 
 def _tables(place: Ints, value: Floats, bins: int, pull: float = PULL) -> tuple[Floats, Floats]:

@@ -20,20 +20,25 @@ from routewright.routers._stored import Stored
 KNOBS = np.concatenate([[0.0], np.geomspace(0.001, 0.1, 21), np.linspace(0.125, 1.0, 36), np.linspace(1.05, 1.5, 10)])
 
 
+NOBODY = -1  # pads a list of models that is shorter than the longest
+ROUNDING = 1 + 1e-12  # sums of the same costs in another order may differ by this
+
+
 class Base(Stored):
     """fit, state, load and knobs of a cascade.
 
     A knob is a share of spend: of the way from low_, the cheapest model's mean cost in USD a query, to high_, the best model's. cost_[m]
-    are the mean costs, order_[m] the models from the cheapest on.
+    are the mean costs, order_[m] the models from the cheapest on, knobs_[k] the shares that it was prepared for.
     """
 
     needs: Sequence[str] = (SCORE,)
     KIND = "cascade"
-    ALSO = ("cost_", "order_", "low_", "high_")
+    ALSO = ("cost_", "order_", "low_", "high_", "knobs_")
     cost_: Floats  # (m,)
     order_: Ints  # (m,)
     low_: Floats  # (1,)
     high_: Floats  # (1,)
+    knobs_: Floats  # (k,)
 
     def fit(self, train: Outcomes, valid: Outcomes | None = None, *, rng: np.random.Generator) -> Self:
         """Learns from the rows that were observed on every model. valid is not needed.
@@ -47,6 +52,7 @@ class Base(Stored):
         self.low_, self.high_ = np.array([self.cost_.min()]), np.array([self.cost_[best]])
         if self.high_[0] <= self.low_[0]:  # the best model is the cheapest: what there is to spend goes up to the dearest
             self.high_ = np.array([self.cost_.max()])
+        self.knobs_ = self._shares()
         self._learn(table, rng)
         return self
 
@@ -54,9 +60,23 @@ class Base(Stored):
         """Sets every array named in `learned`."""
         raise NotImplementedError(f"{type(self).__name__} must write _learn")
 
-    def knobs(self) -> Floats:
-        """[k] rising shares of spend."""
+    def _shares(self) -> Floats:
+        """[k] rising shares of spend to prepare."""
         return KNOBS
+
+    def knobs(self) -> Floats:
+        """[k] rising shares of spend. Raises InputError before fit."""
+        self._require_fitted()
+        return self.knobs_
+
+    def budgets(self) -> Floats:
+        """[k] mean USD a query that each of knobs_ allows."""
+        return np.array([self.budget(knob) for knob in self.knobs_])
+
+    def place(self, knob: float) -> int:
+        """The dearest of knobs_ that this knob can pay for, -1 where none is. Raises InputError below the cheapest model."""
+        self.budget(knob)
+        return int(np.searchsorted(self.knobs_, knob + 1e-12, side="right")) - 1
 
     def budget(self, knob: float) -> float:
         """Mean USD a query that this knob allows. Raises InputError below the cheapest model."""
@@ -110,3 +130,24 @@ class Base(Stored):
             if need == SAID and np.isnan(value).all():
                 raise InputError("no answer could be read", where=name, expected="answers that the grader can read", found="none")
         return table
+
+
+def best_within(cost: Floats, quality: Floats, budgets: Floats) -> Ints:
+    """[b] the row of cost[r] and quality[r] that is best among those that each budget pays for, of equals the cheapest.
+
+    Every budget must pay for some row.
+    """
+    order = np.lexsort((-quality, cost))
+    best = np.maximum.accumulate(quality[order])
+    first = np.concatenate([[True], best[1:] > best[:-1]])
+    leader = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+    within = np.searchsorted(cost[order], budgets * ROUNDING, side="right") - 1
+    return np.asarray(order[leader[within]])
+
+
+def padded(lists: Sequence[Sequence[int]]) -> Ints:
+    """[k, longest] lists of model columns, padded with NOBODY."""
+    made = np.full((len(lists), max(map(len, lists))), NOBODY, dtype=np.int64)
+    for row, models in zip(made, lists, strict=True):
+        row[: len(models)] = models
+    return made

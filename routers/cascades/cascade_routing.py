@@ -16,7 +16,7 @@ from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Qu
 from routewright.routers.cascades import _posterior
 from routewright.routers.cascades._states import States, fingerprint, spend
 from routewright.routers.cascades._supersets import STAY
-from routewright.routers.cascades.base import KNOBS, Base
+from routewright.routers.cascades.base import Base
 
 
 class CascadeRouting(Base):
@@ -31,11 +31,10 @@ class CascadeRouting(Base):
     """
 
     needs: Sequence[str] = (PRIOR, USD_PRIOR, SCORE)
-    learned = ("models_", "depth_", "knobs_", "lambdas_", "look_", "intercept_", "slope_", "covariance_", "draws_")
+    learned = ("models_", "depth_", "lambdas_", "look_", "intercept_", "slope_", "covariance_", "draws_")
     chain = False
     models_: Ints
     depth_: Ints  # (1,)
-    knobs_: Floats
     lambdas_: Floats
     look_: Floats
     intercept_: Floats
@@ -57,9 +56,8 @@ class CascadeRouting(Base):
         self.depth, self.shallower, self.draws, self.space, self.deviation = depth, shallower, draws, space, deviation
         self.pool, self.shares = pool, shares
 
-    def knobs(self) -> Floats:
-        """[k] rising shares of spend: those given, or the usual ones."""
-        return KNOBS if self.shares is None else np.asarray(self.shares, dtype=np.float64)
+    def _shares(self) -> Floats:
+        return super()._shares() if self.shares is None else np.asarray(self.shares, dtype=np.float64)
 
     def _learn(self, train: Outcomes, rng: np.random.Generator) -> None:
         if (self.depth is not None and self.depth < 1) or not 1 <= self.pool <= 40:
@@ -73,7 +71,6 @@ class CascadeRouting(Base):
         self.look_ = looked.mean(axis=0)
         known = self._posterior(prior, score, rng)
         self.intercept_, self.slope_, self.covariance_, self.draws_ = known.intercept, known.slope, known.covariance, known.draws
-        self.knobs_ = self.knobs()
         deepest = len(self.models_) if self.depth is None else min(self.depth, len(self.models_))
         quality, cost = train.quality[:, self.models_].astype(np.float64), train.cost[:, self.models_]
         depths = range(1 if self.shallower else deepest, deepest + 1)
@@ -86,7 +83,7 @@ class CascadeRouting(Base):
         """(lambda for every knob, mean quality over the knobs) with at most `depth` models asked."""
         self.depth_, self._kept = np.array([depth]), None
         curve = spend(self._states(signals), score, paid, quality)
-        lambdas, at = curve.choose(np.array([self.budget(knob) for knob in self.knobs_]))
+        lambdas, at = curve.choose(self.budgets())
         at = np.where(self.knobs_ > 0, at, -1)
         return np.where(at < 0, np.inf, lambdas), float(np.where(at < 0, quality[:, 0].mean(), curve.quality[at]).mean())
 
@@ -125,8 +122,7 @@ class CascadeRouting(Base):
 
     def _lambda(self, knob: float) -> float:
         """Of the dearest prepared knob that this one can pay for."""
-        self.budget(knob)
-        at = int(np.searchsorted(self.knobs_, knob + 1e-12, side="right")) - 1
+        at = self.place(knob)
         return float(self.lambdas_[at]) if at >= 0 else np.inf
 
     def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:

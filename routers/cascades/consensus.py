@@ -17,9 +17,8 @@ import numpy as np
 from routewright.core.contracts import SAID, SCORE, STOP, USD_SCORE
 from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
 from routewright.routers.cascades._front_search import Search
-from routewright.routers.cascades.base import Base
+from routewright.routers.cascades.base import NOBODY, Base, best_within, padded
 
-NOBODY = -1  # pads a list that is shorter than the longest
 SUREST = 1e-4  # no answer counts as surer, nor as surer to be wrong
 CELLS = 4096  # combinations of thresholds tried for a list
 ALIKE = 50.0  # pairs of wrong answers, one of them alike, that the estimate of K begins with
@@ -44,8 +43,8 @@ class Consensus(Base):
 
     needs = (SCORE, SAID)
     learned = ("lists_", "thresholds_", "wrong_")
-    lists_: Ints  # (k, max_length) model columns, padded with NOBODY
-    thresholds_: Floats  # (k, max_length - 1) padded with NaN
+    lists_: Ints  # (k, longest) model columns, padded with NOBODY
+    thresholds_: Floats  # (k, longest - 1) padded with NaN
     wrong_: Floats  # (1,) K, the wrong answers that a model that errs chooses among
 
     def __init__(self, max_length: int = 4, doubt: float = 800.0) -> None:
@@ -56,18 +55,12 @@ class Consensus(Base):
             found = f"max_length={self.max_length}, doubt={self.doubt:g}"
             raise InputError("impossible lists", expected="max_length >= 1, doubt >= 0", found=found)
         self.wrong_ = np.array([_wrong_answers(train.signals[SAID], train.quality)])
-        tried = sorted(self._tried(train), key=lambda row: (row.cost, -row.quality, len(row.models)))
-        k = len(self.knobs())
-        self.lists_ = np.full((k, self.max_length), NOBODY, dtype=np.int64)
-        self.thresholds_ = np.full((k, max(self.max_length - 1, 1)), np.nan)
-        for point, knob in enumerate(self.knobs()):
-            best = tried[0]
-            for row in tried:
-                if row.cost > self.budget(knob) * (1 + 1e-12):
-                    break
-                best = row if row.quality > best.quality else best
-            self.lists_[point, : len(best.models)] = best.models
-            self.thresholds_[point, : len(best.thresholds)] = best.thresholds
+        tried = list(self._tried(train))
+        best = best_within(np.array([row.cost for row in tried]), np.array([row.quality for row in tried]), self.budgets())
+        self.lists_ = padded([tried[row].models for row in best])
+        self.thresholds_ = np.full((len(best), max(self.lists_.shape[1] - 1, 1)), np.nan)
+        for point, row in enumerate(best):
+            self.thresholds_[point, : len(tried[row].thresholds)] = tried[row].thresholds
 
     def _tried(self, train: Outcomes) -> Iterator[_Tried]:
         """The best thresholds of every list, for every budget."""
@@ -131,10 +124,8 @@ class Consensus(Base):
         return served
 
     def _at(self, knob: float) -> tuple[Ints, Floats]:
-        self.budget(knob)
-        k = int(np.searchsorted(self.knobs(), knob + 1e-12, side="right")) - 1
-        models = self.lists_[k]
-        return models[models != NOBODY], self.thresholds_[k]
+        models = self.lists_[row := self.place(knob)]
+        return models[models != NOBODY], self.thresholds_[row]
 
 
 def _thresholds(models: tuple[int, ...], belief: Floats, worth: Floats, cost: Floats) -> Iterator[_Tried]:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from routewright.core.types import Floats, Ints
-from routewright.routers.cascades._front import ROUNDING, Front, spent, stages
-from routewright.routers.cascades._front_cascade import NOBODY, Listed, Tables, require
+from routewright.routers.cascades._front import Front, spent, stages
+from routewright.routers.cascades._front_cascade import Listed, Tables, require
+from routewright.routers.cascades.base import NOBODY, ROUNDING
 
 ENDS = (1e-5, 1 - 1e-5)  # of the grid of shares
 

@@ -10,9 +10,10 @@ from itertools import permutations
 import numpy as np
 
 from routewright.core.types import Floats, Ints
-from routewright.routers.cascades._front import ROUNDING, Front, spent, stages
+from routewright.routers.cascades._front import Front, spent, stages
 from routewright.routers.cascades._front_cascade import Listed, Tables, require
 from routewright.routers.cascades._front_search import Models, Search, pareto
+from routewright.routers.cascades.base import ROUNDING
 
 
 class FrugalPaper(Listed):

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from routewright.core.types import Floats, InputError, Outcomes, Strings
+from routewright.core.types import Bools, Floats, InputError, Outcomes, Strings
 from routewright.routers._stored import Stored
 from routewright.routers.base import require_seen
 
@@ -105,6 +105,10 @@ class Learned(Base):
                 mend="Fit it again, or give it those models in that order.",
             )
         return answers(outcomes, type(self).__name__)
+
+    def _told(self, outcomes: Outcomes) -> Bools:
+        """[n,m] where there is an answer."""
+        return np.asarray(self._answers(outcomes) != None)  # noqa: E711 - elementwise
 
 
 def names_as_bytes(names: Sequence[str]) -> np.ndarray[Any, Any]:

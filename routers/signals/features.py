@@ -94,9 +94,6 @@ class Features(Learned):
     def _with_model(self, x: Floats, model: Ints) -> Floats:
         return np.column_stack([x, self.rank_[model]])
 
-    def _told(self, outcomes: Outcomes) -> Bools:
-        return np.asarray(self._answers(outcomes) != None)  # noqa: E711 - elementwise
-
     def _signals(self) -> list[str]:
         return self.signals_.tobytes().decode().split("\n") if len(self.signals_) else []
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from routewright.core.contracts import State
-from routewright.core.text import normalise, numbered
-from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
+from routewright.core.types import Floats, InputError, Ints, Outcomes, Queries
 from routewright.routers._text import log_odds
 from routewright.routers.bert import Bert
 from routewright.routers.signals.base import Learned as Base
@@ -82,9 +81,6 @@ class Learned(Base):
         made[row, column] = np.log(chance) - np.log1p(-chance)
         return made
 
-    def _told(self, outcomes: Outcomes) -> Bools:
-        return np.asarray(self._answers(outcomes) != None)  # noqa: E711 - elementwise
-
     def _pairs(self, outcomes: Outcomes, row: Ints, column: Ints) -> Queries:
         """Every chosen cell as a query of its own."""
         said, text = self._answers(outcomes), outcomes.queries.text
@@ -117,15 +113,9 @@ class Learned(Base):
 class Pairs(Bert):
     """The encoder, as a router whose queries are pairs: a query, BREAK, an answer. head=quality alone."""
 
-    def _held_out(self, queries: Queries, rng: np.random.Generator) -> Bools:
-        """[n]: every answer to the queries of the validation part, none where fewer than 20 queries are there."""
-        keys = np.array(numbered(normalise(text.partition(BREAK)[0]) for text in queries.text), dtype=np.int64)
-        count = int(keys.max()) + 1
-        chosen = np.zeros(count, dtype=bool)
-        drawn = rng.permutation(count)
-        if count >= 20:
-            chosen[drawn[: round(self.validation * count)]] = True
-        return chosen[keys]
+    def _asked(self, text: str) -> str:
+        """The query: all answers to it stand on one side of the validation split."""
+        return text.partition(BREAK)[0]
 
     def _ids(self, texts: list[str], tokenizer: Tokenizer) -> list[Ints]:
         """Token ids of every pair within max_tokens."""

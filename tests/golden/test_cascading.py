@@ -13,10 +13,12 @@ from routewright.core.text import normalise
 from routewright.core.types import Floats, InputError, Outcomes
 from routewright.data.split import folds
 from routewright.eval.assess import Judging
-from routewright.eval.cascading import CascadeTrial, try_cascade
+from routewright.eval.cascading import CascadeTrial, Kept, try_cascade
+from routewright.eval.paths import Path
 from routewright.eval.scored import Makers, fit_scorers, spoken
 from routewright.routers.cascades.agreement import Agreement
 from routewright.routers.cascades.automix import AutoMix
+from routewright.routers.cascades.cascade_routing import CascadeRouting
 from routewright.routers.logistic import Logistic
 from tests.conftest import make_outcomes
 
@@ -72,7 +74,8 @@ def tried(table: Outcomes, *, cv: int | None = None, made: Makers | None = None,
 @pytest.mark.parametrize("inner", [1, 2, 5])
 def test_every_row_is_scored_by_a_scorer_that_has_not_seen_it(inner: int) -> None:
     table = told(0, n=120)
-    scorers, seen = fit_scorers(makers(folds=inner), table, (SCORE, SAID), np.random.default_rng(0), clustered=False)
+    needs = (PRIOR, USD_PRIOR, SCORE, SAID)
+    scorers, seen = fit_scorers(makers(folds=inner), table, needs, np.random.default_rng(0), clustered=False)
     assert set(seen.signals) >= {PRIOR, USD_PRIOR, SCORE, SAID}
     assert len(seen) == (120 if inner > 1 else 36)
     assert set(seen.queries.id) <= set(table.queries.id)
@@ -134,6 +137,53 @@ def test_a_telling_score_helps_and_every_row_is_judged_once(cv: int | None) -> N
     assert (np.diff(found.fitted.rows) > 0).all()
     assert set(metrics["operating_points"]) == {"cheapest", "balanced", "quality-95"}
     assert metrics["operating_points"]["cheapest"]["share"] == {"model0": 1.0, "model1": 0.0, "model2": 0.0}
+
+
+def test_what_is_kept_decides_as_what_was_judged() -> None:
+    """Saved as bytes and restored into fresh parts it asks, serves and pays the same on every test row at every knob."""
+    from safetensors.numpy import load, save
+
+    table = told(6)
+    for cascade, made in ((CascadeRouting, makers()), (AutoMix, makers()), (Agreement, makers())):
+        found = tried(table, made=made, cascade=cascade)
+        state = load(save({name: np.ascontiguousarray(value) for name, value in found.kept.state().items()}))
+        again = Kept.restored(cascade, made, {**state})
+        if again.scorers.signal is not None:
+            again.scorers.signal.known_ = set()  # of Recorded alone: it remembers what it was fitted on
+        path = Path.of(again.cascade, again.scorers(table.take(found.fitted.rows)), strong=found.replayed.path.strong)
+        for name, value in found.replayed.path.arrays().items():
+            assert np.array_equal(getattr(path, name), value), (cascade, name)
+
+
+def test_shuffled_labels_leave_nothing_but_the_mix() -> None:
+    """The whole cascade is retrained on them: a telling score tells it nothing, though the router alone would still be one."""
+    table = told(1)
+    cuts = folds(table.queries, kind="random", test=0.3, calibration=0.1, cv=None, rng=np.random.default_rng(1))
+    streams = {"fit": np.random.default_rng(2), "judge": np.random.default_rng(3)}
+    found = try_cascade("it", AutoMix, makers(), table, cuts, QUICK, **streams)
+    null = found.assessment.metrics["controls"]["shuffled_labels"]
+    assert null["difference"] < found.assessment.metrics["verdict"]["difference"] / 3
+    assert "controls.shuffled_labels" not in found.assessment.metrics["withheld"]
+    assert "shuffled_labels" in found.assessment.curves
+    without = tried(table)
+    assert without.assessment.metrics["verdict"] == found.assessment.metrics["verdict"], "a control changed what it controls"
+    assert "asks for that" in without.assessment.metrics["withheld"]["controls.shuffled_labels"]
+
+
+def test_a_router_is_fitted_only_for_who_reads_it() -> None:
+    fitted = []
+
+    class Counted(Logistic):
+        def fit(self, train, valid=None, *, rng):  # type: ignore[no-untyped-def]
+            fitted.append(len(train))
+            return super().fit(train, valid, rng=rng)
+
+    table = told(7)
+    tried(table, made=Makers(Counted, Recorded, normalise))
+    assert len(fitted) == 1  # AutoMix reads no prior: the router alone is fitted, to be judged beside it
+    fitted.clear()
+    tried(table, made=Makers(Counted, Recorded, normalise), cascade=CascadeRouting)
+    assert len(fitted) == 6  # five inner folds and all of the training part, which is judged alone too
 
 
 def test_noise_does_not_help() -> None:

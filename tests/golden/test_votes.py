@@ -12,6 +12,7 @@ from routewright.core.types import Outcomes, Pool, Queries
 from routewright.eval.replay import realised, replay
 from routewright.routers.cascades.agreement import Agreement
 from routewright.routers.cascades.automix import AutoMix
+from routewright.routers.cascades.base import NOBODY, best_within, padded
 from routewright.routers.cascades.consensus import Consensus
 
 NAN = float("nan")
@@ -136,3 +137,17 @@ def test_automix_believes_a_check_that_runs_the_wrong_way(meta: str) -> None:
     cascade = AutoMix(meta=meta, bins=2).fit(outcomes, rng=np.random.default_rng(0))
     served = realised(replay(cascade, outcomes, knob=0.575), outcomes)[0].mean()
     assert served == (1.0 if meta == "pomdp" else 0.5)
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 5)), min_size=1, max_size=12), st.integers(0, 8))
+def test_the_best_within_a_budget(rows: list[tuple[int, int]], more: int) -> None:
+    """Nothing that is paid for is better, nothing as good is cheaper; of equals the first."""
+    cost, quality = (np.array(part, dtype=float) for part in zip(*rows, strict=True))
+    budget = cost.min() + more
+    (row,) = best_within(cost, quality, np.array([budget]))
+    wanted = min((i for i in range(len(rows)) if cost[i] <= budget), key=lambda i: (-quality[i], cost[i], i))
+    assert row == wanted
+
+
+def test_lists_are_padded() -> None:
+    assert padded([[2], [0, 1]]).tolist() == [[2, NOBODY], [0, 1]]
