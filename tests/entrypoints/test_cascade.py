@@ -32,8 +32,12 @@ def test_cascades_and_a_router_on_one_page(entry: Entry, tmp_path: Path) -> None
         assert found["verdict"]["difference"] > 0.05
         assert {"router_alone", "shuffled_decisions", "oracle", "group"} <= set(found["controls"])
         assert found["operating_points"]["quality-95"]["promised"] == 0.95
-    kept = load_file(runs[1] / "weights.safetensors")
-    assert {"cascade.lists_", "score.slope", "router.coef_"} <= set(kept)
+    kept = set(load_file(runs[1] / "weights.safetensors"))
+    assert {"cascade.lists_", "score.slope"} <= kept
+    assert not any(name.startswith("router.") for name in kept), "frugal reads no prior"
+    guessing = entry("train", *common, "cascade=cascade_routing", "signal=logprob", "shuffled_labels=true").ok().folder
+    assert {"cascade.lambdas_", "score.slope", "prior.slope", "router.coef_"} <= set(load_file(guessing / "weights.safetensors"))
+    assert "shuffled_labels" in json.loads((guessing / "metrics.json").read_text())["controls"]
     again = entry("evaluate", f"runs=[{','.join(map(str, runs))}]", "replicates=200").ok()
     judged = json.loads((again.folder / "metrics.json").read_text())
     for name, found in zip(("frugal", "consensus"), metrics[1:], strict=True):
