@@ -1,4 +1,4 @@
-"""The contracts: what a router, a cascade, an encoder, a source, a signal, a student, a grader and a backend must offer.
+"""The contracts: what a router, a cascade, its rule, an encoder, a source, a signal, a student, a grader and a backend must offer.
 
 Structural (Protocol): nothing has to be inherited.
 """
@@ -6,7 +6,7 @@ Structural (Protocol): nothing has to be inherited.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -77,6 +77,32 @@ class Cascade(Protocol):
     def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
         """served[n]: whose answer is used, among those called."""
 
+    def rule(self, knob: float) -> Rule:
+        """What it does at one operating point, as plain data a gateway can follow. Raises InputError, with the reason, where it has no
+        such form.
+        """
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """A cascade at one operating point: step, looks and select as there, each row alone, and nothing but the signals in `needs`."""
+
+    @property
+    def needs(self) -> Sequence[str]:
+        """The signals that decisions at this point read, some of PRIOR, USD_PRIOR, SCORE and SAID; none where one model answers alone."""
+
+    def step(self, called: Bools, signals: Mapping[str, Floats]) -> Ints:
+        """next[n]: the model to call for each query, or STOP. called[n,m] says what was bought; signals not bought are NaN."""
+
+    def looks(self, called: Bools, last: Ints) -> Bools:
+        """[n]: whether the score of the answer that model last[n] has just given is bought. Asked only where a score costs something."""
+
+    def select(self, called: Bools, signals: Mapping[str, Floats]) -> Ints:
+        """served[n]: whose answer is used, among those called, whichever they are."""
+
+    def described(self) -> dict[str, Any]:
+        """Plain JSON that core.rules.restored makes the same rule from: {"kind": ..., ...}, null for infinity, every float exact."""
+
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -125,9 +151,29 @@ class Signal(Protocol):
     def cost(self, outcomes: Outcomes) -> Floats | None:
         """[n,m] USD that the score costs beyond the answer itself; None where it is free."""
 
+    def scorer(self) -> Scorer:
+        """What a gateway scores an answer with: the same scores as `score`, by a graph. Raises InputError, with the reason, where there
+        can be none.
+        """
+
     def state(self) -> State: ...
 
     def load(self, state: Mapping[str, np.ndarray[Any, Any]]) -> Self: ...
+
+
+class Scorer(NamedTuple):
+    """A signal for a gateway: plain JSON that says what to feed, the graph, and the tokenizer of a reader of pairs.
+
+    reader: {"kind": "features", "names": the features in order, "recorded": the recorded signals in order, "embedding": whether the query's
+    is fed}, {"kind": "pair", "max_tokens": n}, or {"kind": "recorded", "recorded": names, the first that is a number counts}. Inputs of
+    the graph, N answers at once, `model` int64[N] always: `features` double[N,f], `recorded` double[N,s] where there are any and
+    `embedding` float[N,d] where it is read; `input_ids` and `attention_mask` int64[N,T]; or `recorded` double[N,1]. Its output is `raw`
+    double[N].
+    """
+
+    reader: dict[str, Any]
+    graph: onnx.ModelProto
+    tokenizer: str | None = None
 
 
 @runtime_checkable

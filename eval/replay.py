@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from routewright.core import policy as policies
-from routewright.core.contracts import PRIOR, SCORE, STOP, USD_PRIOR, USD_SCORE, Cascade, State
+from routewright.core.contracts import PRIOR, SCORE, STOP, USD_PRIOR, USD_SCORE, Cascade, Rule, State
 from routewright.core.types import Bools, Decisions, Floats, InputError, Ints, Outcomes, Predictions, Queries
 
 FREE = frozenset({PRIOR, USD_PRIOR})  # known from the query alone
@@ -116,3 +116,6 @@ class Routed:
 
     def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
         return called.argmax(axis=1)
+
+    def rule(self, knob: float) -> Rule:
+        raise InputError("a router's recorded predictions are no rule", expected="a cascade", mend="Export the router itself.")

@@ -1,19 +1,19 @@
-"""What cascades with a list and thresholds for every budget share: the tables they learn from, the budgets, and following a list.
+"""What cascades with a list and thresholds for every budget share: the tables they learn from, the budgets, and their rule.
 
 Shapes: n queries, m models, k knobs, L the longest list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from routewright.core.contracts import SCORE, STOP, USD_SCORE
-from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
+from routewright.core import rules
+from routewright.core.contracts import SCORE, USD_SCORE
+from routewright.core.types import Floats, InputError, Ints, Outcomes
 from routewright.routers.cascades._front import Front, spent, stages
-from routewright.routers.cascades.base import NOBODY, ROUNDING, Base
+from routewright.routers.cascades.base import ROUNDING, Base, unpadded
 
 
 class Tables(NamedTuple):
@@ -57,33 +57,11 @@ class Listed(Base):
             paid = spent(stages(tables.score, models, thresholds), models, tables.quality, tables.cost, tables.look)[1].mean()
             assert paid <= budget * ROUNDING, f"{type(self).__name__} overspends: {paid} of {budget}"
 
-    def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
-        """The next model of the list, until a score reaches its threshold or the list ends. A score that is not known reaches none."""
-        models, thresholds = self._at(knob)
-        asked = called[:, models]  # (n, L)
-        # a list is asked in its order, so what is not asked begins where it went on to
-        depth = asked.sum(axis=1)
-        kept = (signals[SCORE][:, models[:-1]] >= thresholds) & asked[:, :-1]
-        going = (depth < len(models)) & ~kept.any(axis=1)
-        return np.where(going, models[np.minimum(depth, len(models) - 1)], STOP)
-
-    def looks(self, called: Bools, last: Ints, *, knob: float) -> Bools:
-        """Every score but that of the list's last model, who serves whatever it is."""
-        return np.asarray(last != self._at(knob)[0][-1])
-
-    def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
-        """The last model asked; where none of the list was, the dearest one called."""
-        models = self._at(knob)[0]
-        depth = called[:, models].sum(axis=1)
-        dearest = np.where(called, self.cost_, -np.inf).argmax(axis=1)
-        return np.where(depth > 0, models[np.maximum(depth, 1) - 1], dearest)
-
-    def _at(self, knob: float) -> tuple[Ints, Floats]:
-        """(models, thresholds) for a share of spend."""
+    def rule(self, knob: float) -> rules.Listed:
+        """The list of the dearest prepared budget that this one can pay for, and its thresholds."""
         row = self.place(knob)
-        models = self.lists_[row]
-        models = models[models != NOBODY]
-        return models, self.thresholds_[row, : len(models) - 1]
+        models = unpadded(self.lists_[row])
+        return rules.Listed(models, self.thresholds_[row, : len(models) - 1], self.cost_)
 
 
 def require(valid: bool, what: str, *, expected: str, found: str) -> None:

@@ -6,15 +6,17 @@ several times; Kolawole et al. 2024, arXiv 2407.02348, ask several).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 
-from routewright.core.contracts import SAID, STOP
-from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
-from routewright.routers.cascades.base import NOBODY, Base, best_within, padded
+from routewright.core.contracts import SAID
+from routewright.core.rules import Votes
+from routewright.core.types import Floats, InputError, Ints, Outcomes
+from routewright.core.votes import most, supporters
+from routewright.routers.cascades.base import Base, best_within, padded, unpadded
 
 
 class _Tried(NamedTuple):
@@ -59,42 +61,10 @@ class Agreement(Base):
                 for votes in range(2, length):
                     yield _Tried(*_played(said[:, models], quality[:, models], cost[:, models], votes), models, votes)
 
-    def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
-        """The next model of the list, until enough answers agree or the list ends."""
-        models, votes = self._at(knob)
-        depth = int(called.sum(axis=1).max(initial=0))  # those still running have all been asked equally often
-        if depth >= len(models):
-            return np.full(len(called), STOP)
-        agreed = _most(signals[SAID][:, models]) >= votes if depth else np.zeros(len(called), dtype=bool)
-        return np.where(agreed | ((called.sum(axis=1) < depth) & (depth > 0)), STOP, models[depth])
-
-    def looks(self, called: Bools, last: Ints, *, knob: float) -> Bools:
-        """No score is bought: none is read."""
-        return np.zeros(len(called), dtype=bool)
-
-    def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
-        """The first of the answers that most agree on; where no two do, that of the dearest model asked."""
-        said = np.where(called, signals[SAID], np.nan)
-        count = _supporters(said)
-        # among equals of the largest group the cheapest stands for it; without a group nobody outvotes the dearest
-        alone = count.max(axis=1) <= 1
-        dearest = np.where(called, self.cost_, -np.inf).argmax(axis=1)
-        voted = np.where(called & (count == count.max(axis=1, keepdims=True)), -self.cost_, -np.inf).argmax(axis=1)
-        return np.where(alone, dearest, voted)
-
-    def _at(self, knob: float) -> tuple[Ints, int]:
-        models = self.lists_[row := self.place(knob)]
-        return models[models != NOBODY], int(self.votes_[row])
-
-
-def _supporters(said: Floats) -> Ints:
-    """[n,m] how many of a row's answers say what this one says, itself among them; 0 for none."""
-    return np.asarray((said[:, :, None] == said[:, None, :]).sum(axis=2))
-
-
-def _most(said: Floats) -> Ints:
-    """[n] the size of the largest group of equal answers."""
-    return np.asarray(_supporters(said).max(axis=1))
+    def rule(self, knob: float) -> Votes:
+        """The list and the votes of the dearest prepared budget that this one can pay for."""
+        row = self.place(knob)
+        return Votes(unpadded(self.lists_[row]), int(self.votes_[row]), self.cost_)
 
 
 def _played(said: Floats, quality: Floats, cost: Floats, votes: int) -> tuple[float, float]:
@@ -104,9 +74,9 @@ def _played(said: Floats, quality: Floats, cost: Floats, votes: int) -> tuple[fl
     for depth in range(length):
         paid[running] += cost[running, depth]
         last[running] = depth
-        running &= _most(said[:, : depth + 1]) < votes
+        running &= most(said[:, : depth + 1]) < votes
     asked = np.arange(length) <= last[:, None]
-    count = _supporters(np.where(asked, said, np.nan))
+    count = supporters(np.where(asked, said, np.nan))
     dearest = np.where(asked, cost.mean(axis=0), -np.inf).argmax(axis=1)
     voted = np.where(asked & (count == count.max(axis=1, keepdims=True)), -cost.mean(axis=0), -np.inf).argmax(axis=1)
     served = np.where(count.max(axis=1) <= 1, dearest, voted)

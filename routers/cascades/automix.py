@@ -7,12 +7,11 @@ grade of that model among training queries with a like check, and its action the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from routewright.core.contracts import SCORE, STOP, USD_SCORE
-from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
+from routewright.core.contracts import SCORE, USD_SCORE
+from routewright.core.rules import Checked
+from routewright.core.types import Floats, InputError, Ints, Outcomes
 from routewright.routers.cascades.base import Base, best_within
 
 METAS = ("pomdp", "threshold")
@@ -76,28 +75,11 @@ class AutoMix(Base):
         paid = [start + float(share @ further[rows, act]) for start, act in zip(checked, actions, strict=True)]
         return [(usd, float(share @ belief[rows, act]), first, act) for usd, act in zip(paid, actions, strict=True)]
 
-    def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
-        """The first model, then what its bin says."""
-        first, action = self._at(knob)
-        asked = called[:, first]
-        score = np.nan_to_num(signals[SCORE][:, first].astype(np.float64))
-        then = action[np.searchsorted(self.edges_[first], score, side="right")]
-        return np.where(~asked, first, np.where((then == first) | (called.sum(axis=1) > 1), STOP, then))
-
-    def looks(self, called: Bools, last: Ints, *, knob: float) -> Bools:
-        """Only the first model's answer is checked, and only where the check can change anything."""
-        first, action = self._at(knob)
-        return np.asarray((last == first) & bool((action != first).any()))
-
-    def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
-        """The second model's answer where there is one, whose score is not bought."""
-        first, _ = self._at(knob)
-        second = called & (np.arange(called.shape[1]) != first)
-        return np.where(second.any(axis=1), second.argmax(axis=1), first)
-
-    def _at(self, knob: float) -> tuple[int, Ints]:
+    def rule(self, knob: float) -> Checked:
+        """The first model and the action of each bin for the dearest prepared budget that this one can pay for."""
         row = self.place(knob)
-        return int(self.first_[row]), self.action_[row]
+        first = int(self.first_[row])
+        return Checked(first, self.edges_[first], self.action_[row], self.cost_)
 
 
 def _tables(place: Ints, value: Floats, bins: int, pull: float = PULL) -> tuple[Floats, Floats]:

@@ -1,6 +1,7 @@
 """What cascades share: checks of their input, the scale of the budget, saving and loading by name. A cascade need not inherit it.
 
-A new cascade sets `needs` and `learned`, and writes `_learn`, `step`, `looks` and `select`. Shapes: n queries, m models, k knobs.
+A new cascade sets `needs` and `learned`, and writes `_learn` and `rule`: step, looks and select are that rule's. One that core.rules has no
+kind for writes the three itself and leaves `rule` as it is. Shapes: n queries, m models, k knobs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from routewright.core.arrays import column_means
-from routewright.core.contracts import PRIOR, SAID, SCORE, USD_PRIOR
+from routewright.core.contracts import PRIOR, SAID, SCORE, USD_PRIOR, Rule
 from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
 from routewright.routers._stored import Stored
 
@@ -89,17 +90,25 @@ class Base(Stored):
             )
         return float(self.low_[0] + knob * (self.high_[0] - self.low_[0]))
 
+    def rule(self, knob: float) -> Rule:
+        """What it does at this share of spend, as plain data. Raises InputError below the cheapest model."""
+        raise InputError(
+            f"{type(self).__name__} cannot be written down as a rule",
+            expected="a cascade that gives rule(knob)",
+            mend="Choose another cascade, or give it a rule of core.rules.",
+        )
+
+    def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
+        """next[n], as the rule says."""
+        return self.rule(knob).step(called, signals)
+
     def looks(self, called: Bools, last: Ints, *, knob: float) -> Bools:
-        """Every answer's score is bought."""
-        return np.ones(len(called), dtype=bool)
+        """[n], as the rule says."""
+        return self.rule(knob).looks(called, last)
 
     def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
-        """The answer with the best score among those called; where none was looked at, the dearest one called."""
-        known = (
-            np.where(called, np.nan_to_num(signals[SCORE], nan=-np.inf), -np.inf) if SCORE in signals else np.full(called.shape, -np.inf)
-        )
-        dearest = np.where(called, self.cost_, -np.inf).argmax(axis=1)
-        return np.where(np.isfinite(known).any(axis=1), known.argmax(axis=1), dearest)
+        """served[n], as the rule says."""
+        return self.rule(knob).select(called, signals)
 
     def _checked(self, train: Outcomes) -> Outcomes:
         """The rows observed on every model, once all that is needed is there."""
@@ -143,6 +152,11 @@ def best_within(cost: Floats, quality: Floats, budgets: Floats) -> Ints:
     leader = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
     within = np.searchsorted(cost[order], budgets * ROUNDING, side="right") - 1
     return np.asarray(order[leader[within]])
+
+
+def unpadded(models: Ints) -> Ints:
+    """[L] the models of one row of `padded`."""
+    return models[models != NOBODY]
 
 
 def padded(lists: Sequence[Sequence[int]]) -> Ints:

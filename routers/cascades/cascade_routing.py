@@ -11,11 +11,12 @@ from typing import Any, Self
 import numpy as np
 
 from routewright.core import policy
-from routewright.core.contracts import PRIOR, SCORE, STOP, USD_PRIOR, USD_SCORE
-from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
+from routewright.core.contracts import PRIOR, SCORE, USD_PRIOR, USD_SCORE
+from routewright.core.posterior import Posterior
+from routewright.core.rules_sets import Planner, Sets, seen
+from routewright.core.types import Floats, InputError, Ints, Outcomes
 from routewright.routers.cascades import _posterior
-from routewright.routers.cascades._states import States, fingerprint, spend
-from routewright.routers.cascades._supersets import STAY
+from routewright.routers.cascades._spend import spend
 from routewright.routers.cascades.base import Base
 
 
@@ -41,7 +42,7 @@ class CascadeRouting(Base):
     slope_: Floats
     covariance_: Floats
     draws_: Floats
-    _kept: tuple[bytes, States] | None = None
+    _kept: Planner | None = None
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class CascadeRouting(Base):
             raise InputError("impossible size", expected="depth >= 1, pool 1 .. 40", found=f"depth={self.depth}, pool={self.pool}")
         self._kept = None
         self.models_ = self._models(train)
-        prior, _ = self._seen(train.signals)
+        prior, _ = seen(train.signals, self.models_, self.cost_)
         score = train.signals[SCORE][:, self.models_].astype(np.float64) if SCORE in self.needs else prior
         price = train.signals.get(USD_SCORE)
         looked = np.zeros_like(prior) if price is None else np.nan_to_num(price[:, self.models_].astype(np.float64))
@@ -82,7 +83,7 @@ class CascadeRouting(Base):
     def _chosen(self, signals: Mapping[str, Floats], depth: int, score: Floats, paid: Floats, quality: Floats) -> tuple[Floats, float]:
         """(lambda for every knob, mean quality over the knobs) with at most `depth` models asked."""
         self.depth_, self._kept = np.array([depth]), None
-        curve = spend(self._states(signals), score, paid, quality)
+        curve = spend(self._planner().states(signals), score, paid, quality)
         lambdas, at = curve.choose(self.budgets())
         at = np.where(self.knobs_ > 0, at, -1)
         return np.where(at < 0, np.inf, lambdas), float(np.where(at < 0, quality[:, 0].mean(), curve.quality[at]).mean())
@@ -98,52 +99,24 @@ class CascadeRouting(Base):
         kept = np.argsort(-sent, kind="stable")[: self.pool]
         return self.order_[np.isin(self.order_, kept)]
 
-    def _posterior(self, prior: Floats, score: Floats, rng: np.random.Generator) -> _posterior.Posterior:
+    def _posterior(self, prior: Floats, score: Floats, rng: np.random.Generator) -> Posterior:
         return _posterior.fit(prior, score, space=self.space, deviation=self.deviation, draws=self.draws, rng=rng)
 
-    def _seen(self, signals: Mapping[str, Floats]) -> tuple[Floats, Floats]:
-        """prior and predicted USD of a call, [n,k] each; the mean cost where no prediction is there."""
-        usd = signals[USD_PRIOR][:, self.models_].astype(np.float64)
-        usd = np.where(np.isfinite(usd), np.maximum(usd, 0.0), self.cost_[self.models_])
-        return signals[PRIOR][:, self.models_].astype(np.float64), usd
+    def _planner(self) -> Planner:
+        """What holds at every knob; all rules share it, and with it the plans of the queries asked for last."""
+        if self._kept is None:
+            known = Posterior(self.space, self.intercept_, self.slope_, self.covariance_, self.draws_)
+            self._kept = Planner(self.models_, int(self.depth_[0]), self.chain, self.look_, self.cost_, known)
+        return self._kept
 
-    def _states(self, signals: Mapping[str, Floats]) -> States:
-        """The plans for these queries; the last queries' plans are kept, as every knob of a replay asks for the same ones."""
-        key = fingerprint(signals[PRIOR], signals[USD_PRIOR])
-        if self._kept is None or self._kept[0] != key:
-            prior, usd = self._seen(signals)
-            known = _posterior.Posterior(self.space, self.intercept_, self.slope_, self.covariance_, self.draws_)
-            self._kept = (key, States(known, prior, usd + self.look_ * self._looks(), depth=int(self.depth_[0]), chain=self.chain))
-        return self._kept[1]
-
-    def _looks(self) -> bool:
-        """Whether scores are bought: not where one model is called and served whatever it says."""
-        return bool(self.depth_[0] > 1)
+    def rule(self, knob: float) -> Sets:
+        """The choice at the lambda of the dearest prepared knob that this one can pay for."""
+        return Sets(self._planner(), self._lambda(knob))
 
     def _lambda(self, knob: float) -> float:
         """Of the dearest prepared knob that this one can pay for."""
         at = self.place(knob)
         return float(self.lambdas_[at]) if at >= 0 else np.inf
-
-    def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
-        """The cheapest model still to be called of the best superset, or STOP where the best superset is what was called."""
-        lam = self._lambda(knob)
-        some = called.any(axis=1)
-        if np.isinf(lam):
-            return np.where(some, STOP, self.order_[0])
-        states = self._states(signals)
-        mine = called[:, self.models_]
-        rows = np.flatnonzero(mine.sum(axis=1) < states.depth)
-        chosen = np.full(len(called), STOP, dtype=np.int64)
-        score = signals[SCORE][:, self.models_] if SCORE in self.needs else states.prior
-        sets = mine[rows] @ (1 << np.arange(len(self.models_)))
-        action = states.plans_of(rows, sets, score, lam)
-        chosen[rows] = np.where(action == STAY, STOP, self.models_[action])
-        return chosen
-
-    def looks(self, called: Bools, last: Ints, *, knob: float) -> Bools:
-        """Every answer's score, save where no second answer can follow."""
-        return np.full(len(called), self._looks() and np.isfinite(self._lambda(knob)))
 
     def load(self, state: Mapping[str, np.ndarray[Any, Any]]) -> Self:
         self._kept = None

@@ -15,11 +15,12 @@ from typing import NamedTuple
 import numpy as np
 
 from routewright.core.contracts import SAID, SCORE, STOP, USD_SCORE
+from routewright.core.rules import Beliefs
 from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
+from routewright.core.votes import beliefs
 from routewright.routers.cascades._front_search import Search
-from routewright.routers.cascades.base import NOBODY, Base, best_within, padded
+from routewright.routers.cascades.base import Base, best_within, padded, unpadded
 
-SUREST = 1e-4  # no answer counts as surer, nor as surer to be wrong
 CELLS = 4096  # combinations of thresholds tried for a list
 ALIKE = 50.0  # pairs of wrong answers, one of them alike, that the estimate of K begins with
 
@@ -85,47 +86,24 @@ class Consensus(Base):
         return belief, (1 - trust) * graded + trust * belief
 
     def _beliefs(self, signals: Mapping[str, Floats], models: Sequence[int]) -> Floats:
-        """[n,L] the chance that each answer of these models is right, given all of them; equal answers share theirs."""
-        columns = list(models)
-        score = np.clip(np.nan_to_num(signals[SCORE][:, columns].astype(np.float64), nan=0.5), SUREST, 1 - SUREST)
-        said = signals[SAID][:, columns]
-        same = (said[:, :, None] == said[:, None, :]) | np.eye(len(columns), dtype=bool)  # an unreadable answer agrees with itself alone
-        for_it, against = np.log(score), np.log((1 - score) / self.wrong_[0])
-        weight = np.where(same, for_it[:, None, :], against[:, None, :]).sum(axis=2)  # (n, L)
-        first = ~np.tril(same, -1).any(axis=2)  # one of each distinct answer
-        distinct = first.sum(axis=1)
-        nobody = against.sum(axis=1) + np.log(np.maximum(self.wrong_[0] + 1 - distinct, SUREST))
-        top = np.maximum(weight.max(axis=1), nobody)
-        total = (np.exp(weight - top[:, None]) * first).sum(axis=1) + np.exp(nobody - top)
-        return np.asarray(np.exp(weight - top[:, None]) / total[:, None])
+        """[n,L] the chance that each answer of these models is right, given all of them."""
+        return beliefs(signals[SCORE][:, list(models)], signals[SAID][:, list(models)], float(self.wrong_[0]))
 
     def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
-        """The next model of the list, until the belief reaches its threshold or the list ends."""
-        models, thresholds = self._at(knob)
-        depth = int(called.sum(axis=1).max(initial=0))  # those still running have all been asked equally often
-        if depth >= len(models):
-            return np.full(len(called), STOP)
-        if not depth:
-            return np.full(len(called), models[0])
-        sure = self._beliefs(signals, models[:depth].tolist()).max(axis=1) >= thresholds[depth - 1]
-        return np.where(sure | (called.sum(axis=1) < depth), STOP, models[depth])
+        """As the rule says. A replay asks all who still run equally often: who was asked less often has stopped, and needs no beliefs."""
+        depth, rule = called.sum(axis=1), self.rule(knob)
+        running = depth == depth.max(initial=0)
+        if running.all():
+            return rule.step(called, signals)
+        chosen = np.full(len(called), STOP, dtype=np.int64)
+        chosen[running] = rule.step(called[running], {name: signals[name][running] for name in rule.needs})
+        return chosen
 
-    def looks(self, called: Bools, last: Ints, *, knob: float) -> Bools:
-        """Every answer of a list votes with its score; one that is asked alone needs none."""
-        return np.full(len(called), len(self._at(knob)[0]) > 1)
-
-    def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
-        """The answer that is believed most, of equals the cheapest model's."""
-        models, _ = self._at(knob)
-        depth, served = called.sum(axis=1), np.empty(len(called), dtype=np.int64)
-        for asked in np.unique(depth):
-            rows, part = depth == asked, models[:asked]
-            served[rows] = part[self._beliefs({name: value[rows] for name, value in signals.items()}, part.tolist()).argmax(axis=1)]
-        return served
-
-    def _at(self, knob: float) -> tuple[Ints, Floats]:
-        models = self.lists_[row := self.place(knob)]
-        return models[models != NOBODY], self.thresholds_[row]
+    def rule(self, knob: float) -> Beliefs:
+        """The list of the dearest prepared budget that this one can pay for, and its thresholds."""
+        row = self.place(knob)
+        models = unpadded(self.lists_[row])
+        return Beliefs(models, self.thresholds_[row, : len(models) - 1], float(self.wrong_[0]), self.cost_)
 
 
 def _thresholds(models: tuple[int, ...], belief: Floats, worth: Floats, cost: Floats) -> Iterator[_Tried]:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from routewright.core.contracts import PRIOR, USD_PRIOR
+from routewright.core.posterior import Posterior
 from routewright.core.types import Floats
-from routewright.routers.cascades._posterior import Posterior
 from routewright.routers.cascades.cascade_routing import CascadeRouting
 
 

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,9 @@ HEAVY = (
     "openai",
     "aiohttp",
 )
+LAZY = ("onnxruntime", "tokenizers")  # what the gateway needs beside numpy, imported where it is used
+BUNDLES = ("bundle.py", "cascade.py")  # what decides: it runs where none of these is
+HOSTS = ("litellm", "prometheus_client", "starlette", "uvicorn")
 
 
 def sources(*folders: str) -> list[Path]:
@@ -68,27 +72,123 @@ def test_heavy_imports_are_lazy() -> None:
         assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)} when it is imported"
 
 
+def runs(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node of a file that can run, whether it is at the top or inside a function: type checking aside."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            for other in node.orelse:
+                yield from (other, *runs(other))
+            continue
+        yield node
+        yield from runs(node)
+
+
+def needed(path: Path) -> set[str]:
+    """Every module that a file may import when it runs; `from . import x` and imports by a name that is worked out count as "?"."""
+    found: set[str] = set()
+    for node in runs(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = "?" if node.level or not node.module else node.module
+            # `from package import module` needs the module, `from module import name` the module alone
+            inner = (
+                {f"{module}.{alias.name}" for alias in node.names} if module.startswith("routewright") and module.count(".") == 1 else set()
+            )
+            found |= inner or {module}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("__import__", "import_module", "importlib.import_module"):
+            found.add("?")
+    return found
+
+
+def reached(root: Path, files: list[Path]) -> list[Path]:
+    """These files, and every module of gateway/ and core/ that they come to import, by whatever way."""
+    found = list(files)
+    for path in found:  # grows on the way
+        names = sorted(
+            {tuple(name.split(".")[1:3]) for name in needed(path) if name.startswith(("routewright.core.", "routewright.gateway."))}
+        )
+        found += [file for folder, name in names if (file := root / folder / f"{name}.py") not in found]
+    return found
+
+
+def at_the_gateway(root: Path) -> list[Path]:
+    """All of gateway/ and the part of core/ that it reaches."""
+    return reached(root, sorted((root / "gateway").rglob("*.py")))
+
+
+def too_heavy(root: Path) -> list[str]:
+    """Imports that do not belong beside a gateway: all but the standard library, numpy, gateway/, core/ and, in functions, LAZY.
+
+    In functions too, a file of gateway/ may import the HOSTS that it is for, unless a bundle needs that file.
+    """
+    wrong, deciding = [], reached(root, [file for name in BUNDLES if (file := root / "gateway" / name).is_file()])
+    for path in at_the_gateway(root):
+        mine = ("routewright.core.", "routewright.gateway.") if path.parent.name == "gateway" else ("routewright.core.",)
+        late = LAZY + (() if path in deciding or path.parent.name == "core" else HOSTS)
+        first = {name.split(".")[0] for name in imports(path, top_only=True)}
+        for name in sorted(needed(path)):
+            head = name.split(".")[0]
+            if not (head in sys.stdlib_module_names or head == "numpy" or (head in late and head not in first) or name.startswith(mine)):
+                wrong.append(f"{path.parent.name}/{path.name} imports {name}")
+    return wrong
+
+
 def test_gateway_needs_numpy_onnxruntime_and_tokenizers_only() -> None:
-    allowed = {"numpy", "onnxruntime", "tokenizers", "routewright.core.policy", "routewright.core.types"}
-    for path in sources("gateway"):
-        for name in imports(path):
-            root = name.split(".")[0]
-            fine = root in sys.stdlib_module_names or root in allowed or any(name == a or name.startswith(a + ".") for a in allowed)
-            assert fine or name.startswith("routewright.gateway"), f"{path.name} imports {name}"
+    """Of core it may import any module that needs no more, however many modules lie between."""
+    assert not too_heavy(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("deep", "wrong"),
+    [
+        ("import numpy as np\nfrom routewright.core.types import Floats", None),
+        ("def f():\n    import tokenizers", None),
+        ("import tokenizers", "core/deep.py imports tokenizers"),
+        ("def f():\n    if True:\n        import torch.nn", "core/deep.py imports torch.nn"),
+        ("class A:\n    def f(self):\n        from scipy.stats import norm", "core/deep.py imports scipy.stats"),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import onnx", None),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import onnx\nelse:\n    import pandas", "core/deep.py imports pandas"),
+        ("from routewright.data.split import folds", "core/deep.py imports routewright.data.split"),
+        ("from routewright.gateway.bundle import Bundle", "core/deep.py imports routewright.gateway.bundle"),
+        ("from . import types", "core/deep.py imports ?"),
+        ("import importlib\nimportlib.import_module('torch')", "core/deep.py imports ?"),
+    ],
+)
+def test_what_the_gateway_must_not_import_is_found_two_modules_away(tmp_path: Path, deep: str, wrong: str | None) -> None:
+    """The list of core modules is read off the imports: gateway -> core/near.py, in a function -> core/deep.py."""
+    (tmp_path / "core").mkdir()
+    (tmp_path / "gateway").mkdir()
+    (tmp_path / "gateway" / "bundle.py").write_text("from routewright.core import near")
+    (tmp_path / "core" / "near.py").write_text("def f():\n    from routewright.core.deep import g")
+    (tmp_path / "core" / "deep.py").write_text(deep)
+    (tmp_path / "core" / "types.py").write_text("import numpy")
+    (tmp_path / "core" / "aside.py").write_text("import torch")  # nobody at the gateway imports it
+    assert too_heavy(tmp_path) == ([wrong] if wrong else [])
+
+
+@pytest.mark.parametrize(
+    ("bundle", "hook", "wrong"),
+    [
+        ("import numpy", "def f():\n    import litellm", []),
+        ("import numpy", "import litellm", ["gateway/hook.py imports litellm"]),
+        ("import numpy", "def f():\n    import torch", ["gateway/hook.py imports torch"]),
+        ("from routewright.gateway.hook import f", "def f():\n    import litellm", ["gateway/hook.py imports litellm"]),
+    ],
+)
+def test_a_host_is_imported_in_functions_of_what_no_bundle_needs(tmp_path: Path, bundle: str, hook: str, wrong: list[str]) -> None:
+    (tmp_path / "gateway").mkdir()
+    (tmp_path / "gateway" / "bundle.py").write_text(bundle)
+    (tmp_path / "gateway" / "hook.py").write_text(hook)
+    assert too_heavy(tmp_path) == wrong
 
 
 def test_gateway_loads_nothing_else() -> None:
-    """In a fresh interpreter, with everything heavy made impossible to import."""
-    banned = [name for name in HEAVY if name != "onnxruntime"] + ["hydra", "omegaconf", "safetensors", "rich", "jinja2", "pooch"]
-    code = f"import sys\nfor name in {banned!r}: sys.modules[name] = None\nimport routewright.gateway.bundle"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parent)
-
-
-def test_core_policy_and_types_need_numpy_alone() -> None:
-    for name in ("policy.py", "types.py"):
-        for module in imports(ROOT / "core" / name):
-            root = module.split(".")[0]
-            assert root in sys.stdlib_module_names or root == "numpy" or module.startswith("routewright.core.types")
+    """In a fresh interpreter, with everything heavy made impossible to import, all of it and of the core that it reaches."""
+    banned = [*HEAVY, *LAZY, *HOSTS, "hydra", "omegaconf", "safetensors", "rich", "jinja2", "pooch"]
+    modules = [f"routewright.{path.parent.name}.{path.stem}" for path in at_the_gateway(ROOT) if path.stem != "__init__"]
+    lines = ["import sys", f"for name in {banned!r}: sys.modules[name] = None", *(f"import {module}" for module in modules)]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, cwd=ROOT.parent)
 
 
 def test_every_file_says_its_job() -> None:

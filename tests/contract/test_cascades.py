@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -14,8 +16,9 @@ from omegaconf import OmegaConf
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
-from routewright.core.contracts import PRIOR, SAID, SCORE, USD_PRIOR, USD_SCORE, Cascade
-from routewright.core.types import InputError, Outcomes, Pool, Queries
+from routewright.core.contracts import PRIOR, SAID, SCORE, STOP, USD_PRIOR, USD_SCORE, Cascade, Rule
+from routewright.core.rules import restored
+from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Pool, Queries
 from routewright.eval.replay import bought, realised, replay
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,3 +190,82 @@ def test_what_it_cannot_learn_from_is_refused(name: str) -> None:
 def test_a_budget_below_the_cheapest_model_is_refused(name: str, knob: float) -> None:
     with pytest.raises(InputError, match="below the cheapest model"):
         replay(fitted(name), table(1, n=10), knob=knob)
+
+
+@dataclass
+class Following:
+    """A gateway's part in a replay: it has a rule read from JSON, and is shown the signals that this rule names alone."""
+
+    written: Rule
+
+    def __post_init__(self) -> None:
+        text = json.dumps(self.written.described(), allow_nan=False)
+        self.rule = restored(json.loads(text))
+        assert json.dumps(self.rule.described(), allow_nan=False) == text
+        self.needs = self.rule.needs
+
+    def step(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
+        return self.rule.step(called, signals)
+
+    def looks(self, called: Bools, last: Ints, *, knob: float) -> Bools:
+        return self.rule.looks(called, last)
+
+    def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
+        return self.rule.select(called, signals)
+
+
+def ruled(name: str, knob: float) -> Rule:
+    """The cascade's rule; where it has none, the reason that it gives is the reason to skip."""
+    try:
+        return fitted(name).rule(knob)
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("look", [0.0, 3e-5])
+@pytest.mark.parametrize("name", NAMES)
+def test_its_rule_written_as_json_and_read_again_decides_the_same(name: str, look: float) -> None:
+    """On every knob and between two of them: steps, looks and served; also where a prediction or an answer is missing."""
+    cascade, fresh, rng = fitted(name), table(8, n=60), np.random.default_rng(2)
+    signals = {
+        key: np.where(rng.random(value.shape) < 0.1 * (key in (SAID, USD_PRIOR)), np.nan, value) for key, value in fresh.signals.items()
+    }
+    fresh = replace(fresh, signals=signals | ({USD_SCORE: np.full(fresh.quality.shape, look)} if look else {}))
+    for knob in (*cascade.knobs(), 0.0004, 9.0):
+        rule = ruled(name, float(knob))
+        assert isinstance(rule, Rule)
+        assert set(rule.needs) <= set(cascade.needs)
+        ours, theirs = (bought(one, fresh, knob=float(knob)) for one in (cascade, Following(rule)))  # type: ignore[arg-type]
+        assert np.array_equal(ours.decisions.called, theirs.decisions.called)
+        assert np.array_equal(ours.decisions.served, theirs.decisions.served)
+        if look:
+            assert np.array_equal(ours.looked, theirs.looked)
+            assert SCORE in rule.needs or not theirs.looked.any(), "it pays for scores that it does not read"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_rule_decides_rows_that_are_at_different_places_each_alone(name: str) -> None:
+    """As a gateway with many requests under way would ask: some models called, in no order of the rule's, some scores not looked at."""
+    cascade, fresh, rng = fitted(name), table(9, n=50), np.random.default_rng(3)
+    called = rng.random(fresh.quality.shape) < 0.5
+    called[~called.any(axis=1), 1] = True
+    known = {SCORE: called & (rng.random(called.shape) < 0.8), SAID: called}
+    seen = {key: np.where(known.get(key, True), value, np.nan) for key, value in fresh.signals.items()}
+    for knob in cascade.knobs()[[0, 8, 20, 35, 50, -1]]:
+        rule = ruled(name, float(knob))
+        signals = {key: value for key, value in seen.items() if key in rule.needs}
+        next_, served = rule.step(called, signals), rule.select(called, signals)
+        assert called[np.arange(50), served].all(), "an answer is served that was never bought"
+        going = next_ != STOP
+        assert not called[going, next_[going]].any(), "a model is called twice"
+        for row in range(50):
+            one, alone = called[[row]], {key: value[[row]] for key, value in signals.items()}
+            assert rule.step(one, alone)[0] == next_[row]
+            assert rule.select(one, alone)[0] == served[row]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rule_below_the_cheapest_model_is_refused(name: str) -> None:
+    ruled(name, 0.5)
+    with pytest.raises(InputError, match="below the cheapest model"):
+        fitted(name).rule(-0.1)

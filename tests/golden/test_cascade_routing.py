@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from routewright.core.contracts import PRIOR, SCORE, USD_PRIOR, USD_SCORE, Cascade, State
+from routewright.core.posterior import sigmoid
 from routewright.core.types import InputError, Outcomes, Pool, Queries
 from routewright.eval import paper_cascade as paper
 from routewright.eval.replay import bought, realised, replay
@@ -98,6 +99,14 @@ def test_a_knob_between_two_takes_the_lower() -> None:
         cascade.step(BY_HAND.queries, np.zeros((3, 2), dtype=bool), BY_HAND.signals, knob=-0.1)
 
 
+def test_rules_share_the_plans_of_a_replay_until_another_state_is_loaded() -> None:
+    cascade = CascadeRouting(space="identity").load(two_models(0.02))
+    shared = cascade.rule(1.0).planner
+    assert cascade.rule(0.0).planner is shared
+    assert shared.states(BY_HAND.signals) is shared.states(BY_HAND.signals)
+    assert cascade.load(two_models(0.05, depth=1)).rule(1.0).planner.depth == 1
+
+
 def many(seed: int = 0, n: int = 120, m: int = 3) -> Outcomes:
     rng = np.random.default_rng(seed)
     right = (rng.random((n, m)) < np.linspace(0.4, 0.8, m)).astype(float)
@@ -147,7 +156,7 @@ def test_regression_and_correlation_are_learned() -> None:
     x = rng.normal(size=(4000, 2))
     residual = rng.normal(size=(4000, 2)) @ np.linalg.cholesky(np.array([[0.25, 0.3], [0.3, 1.0]])).T
     y = np.array([0.3, -0.2]) + x * np.array([0.5, 1.0]) + residual
-    known = _posterior.fit(_posterior.sigmoid(x), _posterior.sigmoid(y), space="logit", deviation=None, draws=64, rng=rng)
+    known = _posterior.fit(sigmoid(x), sigmoid(y), space="logit", deviation=None, draws=64, rng=rng)
     assert known.slope == pytest.approx([0.5, 1.0], abs=0.05)
     assert known.intercept == pytest.approx([0.3, -0.2], abs=0.05)
     assert known.covariance == pytest.approx(np.array([[0.25, 0.3], [0.3, 1.0]]), abs=0.05)

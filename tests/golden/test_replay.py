@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from routewright.core.contracts import STOP, Cascade
+from routewright.core.contracts import STOP, Cascade, Rule
 from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes, Queries
 from routewright.eval.replay import Routed, realised, replay
 
@@ -42,6 +42,9 @@ class UntilSure:
 
     def select(self, queries: Queries, called: Bools, signals: Mapping[str, Floats], *, knob: float) -> Ints:
         return called.sum(axis=1) - 1
+
+    def rule(self, knob: float) -> Rule:
+        raise InputError("it is no rule")
 
 
 def with_signal(outcomes: Outcomes) -> Outcomes:

@@ -13,7 +13,7 @@ from routewright.core import policy
 from routewright.core.contracts import PRIOR, SCORE, USD_PRIOR
 from routewright.core.types import Outcomes
 from routewright.eval.replay import realised, replay
-from routewright.routers.cascades._states import spend
+from routewright.routers.cascades._spend import spend
 from routewright.routers.cascades.cascade_routing import CascadeRouting
 from routewright.routers.cascades.optimal import OptimalCascade
 from routewright.routers.cascades.routing import Routing
@@ -65,7 +65,7 @@ def test_what_fit_foresees_is_what_replay_finds(kind: int, seed: int) -> None:
     cascade = some(kind).fit(train, rng=np.random.default_rng(seed))
     score = train.signals[SCORE if SCORE in cascade.needs else PRIOR][:, cascade.models_].astype(float)
     quality = train.quality[:, cascade.models_].astype(float)
-    curve = spend(cascade._states(train.signals), score, train.cost[:, cascade.models_], quality)
+    curve = spend(cascade._planner().states(train.signals), score, train.cost[:, cascade.models_], quality)
     assert (np.diff(curve.knob) < 0).all()
     middle = (curve.knob[1:-1] + curve.knob[2:]) / 2
     for i in np.unique(np.linspace(0, len(middle) - 1, 4).astype(int)):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from routewright.core import posterior, supersets
 from routewright.core.contracts import PRIOR, SCORE, USD_PRIOR
 from routewright.core.types import Floats, Outcomes
 from routewright.data import synthetic
 from routewright.eval import paper_cascade as paper
 from routewright.eval.curves import hull
 from routewright.eval.replay import replay
-from routewright.routers.cascades import _posterior, _supersets
+from routewright.routers.cascades._posterior import normals
 from routewright.routers.cascades.cascade_routing import CascadeRouting
 from routewright.routers.cascades.optimal import OptimalCascade
 from tests.conftest import make_outcomes
@@ -41,7 +42,7 @@ class Slow:
         """E[max] over the posterior draws of the models not called, given the residuals of those that were."""
         c, at = self.cascade, {model: i for i, model in enumerate(self.models)}
         logits = c.space == "logit"
-        into = _posterior.logit if logits else np.asarray
+        into = posterior.logit if logits else np.asarray
         centre = {model: c.intercept_[at[model]] + c.slope_[at[model]] * into(prior[model]) for model in self.models}
         rest = [model for model in self.models if model not in called]
         known, new = [at[model] for model in called], [at[model] for model in rest]
@@ -118,9 +119,9 @@ def test_agrees_with_algorithm_1(cascade: CascadeRouting, chain: bool) -> None:
 def test_expected_max_of_two_gaussians() -> None:
     """Clark 1961: E max(X, Y) = a Phi(d) + b Phi(-d) + t phi(d), t^2 = var X + var Y - 2 cov, d = (a - b) / t."""
     mean, covariance = np.array([0.3, 0.5]), np.array([[0.09, 0.03], [0.03, 0.04]])
-    known = _posterior.Posterior("identity", np.zeros(2), np.ones(2), covariance, _posterior.normals(4096, 2, 0))
+    known = posterior.Posterior("identity", np.zeros(2), np.ones(2), covariance, normals(4096, 2, 0))
     samples = (mean[:, None] + known.condition(())[1].T)[None]
-    value = _supersets.expected_max(samples, np.array([-np.inf]), ((0,), (0, 1), (1,)))
+    value = supersets.expected_max(samples, np.array([-np.inf]), ((0,), (0, 1), (1,)))
     t = np.sqrt(0.09 + 0.04 - 2 * 0.03)
     d = (mean[0] - mean[1]) / t
     exact = mean[0] * stats.norm.cdf(d) + mean[1] * stats.norm.cdf(-d) + t * stats.norm.pdf(d)
@@ -130,12 +131,12 @@ def test_expected_max_of_two_gaussians() -> None:
 def test_expected_max_above_a_known_score_after_the_sigmoid() -> None:
     """One model not called, one called with score .6 whose residual tells about the other: an integral over the conditional Gaussian."""
     covariance = np.array([[1.0, 0.7], [0.7, 1.44]])
-    known = _posterior.Posterior("logit", np.zeros(2), np.ones(2), covariance, _posterior.normals(4096, 2, 0))
+    known = posterior.Posterior("logit", np.zeros(2), np.ones(2), covariance, normals(4096, 2, 0))
     prior, score = np.array([[0.5, 0.7]]), np.array([[0.6, np.nan]])
     weight, noise = known.condition([0])
     gap = known.into(score[:, [0]]) - known.centre(prior)[:, [0]]
     samples = known.out((known.centre(prior)[:, [1]] + gap @ weight.T)[:, :, None] + noise.T)
-    value = _supersets.expected_max(samples, np.array([0.6]), ((0,),))[0, 0]
+    value = supersets.expected_max(samples, np.array([0.6]), ((0,),))[0, 0]
     centre, deviation = np.log(0.7 / 0.3) + 0.7 * np.log(0.6 / 0.4), np.sqrt(1.44 - 0.49)
     exact, _ = integrate.quad(lambda z: max(0.6, 1 / (1 + np.exp(-centre - deviation * z))) * stats.norm.pdf(z), -8, 8, points=[0.0])
     assert value == pytest.approx(exact, abs=5e-4)
