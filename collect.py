@@ -26,7 +26,9 @@ def main(cfg: DictConfig, job: run.Run) -> None:
 
     with job.stage("load"):
         parts = {
-            name: instantiate(cfg[name]) for name in ("backend", "questions", "grader", "verifier", "judge", "prices") if cfg.get(name)
+            name: instantiate(cfg[name])
+            for name in ("backend", "questions", "grader", "verifier", "judge", "prices", "meaning")
+            if cfg.get(name)
         }
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
         setup = collection.Setup(plain, parts, job.rng)

@@ -55,7 +55,8 @@ class Reply:
 
     tokens: counts by kind (core.types.TOKEN_KINDS; input counts cached ones too; output and reasoning are apart), or None where the backend
     gave no usage. logprobs: natural logarithm of each output token's probability, pieces: its text; both or neither. finish: stop, length,
-    content_filter... first_s and total_s: seconds to the first token and to the last, NaN where not measured.
+    content_filter... first_s and total_s: seconds to the first token and to the last, NaN where not measured. entropy: of the distribution
+    that each output token was taken from, in nats; None where the backend told no alternatives.
     """
 
     text: str
@@ -65,6 +66,7 @@ class Reply:
     finish: str = ""
     first_s: float = UNKNOWN
     total_s: float = UNKNOWN
+    entropy: tuple[float, ...] | None = None
 
 
 class CallError(Exception):

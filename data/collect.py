@@ -20,8 +20,9 @@ from routewright.data.calls import Ask
 from routewright.data.engine import Engine, Tally
 from routewright.data.evidence import agreement, confidence_messages, read_confidence
 from routewright.data.judge import PairJudge, ScoreJudge
+from routewright.data.meaning import Meaning
 from routewright.data.plan import Plan, Planner, follow_up
-from routewright.data.sheet import Sheet, read_sheet
+from routewright.data.sheet import TOLD, Sheet, read_sheet
 from routewright.data.store import Store
 
 log = logging.getLogger("routewright")
@@ -68,7 +69,8 @@ class Collected:
 
 @dataclass(eq=False)
 class Collector:
-    """Makes a collection. verifier: a grader that needs no gold. judge: replaces the grader's quality by its own."""
+    """Makes a collection. verifier: a grader that needs no gold. judge: replaces the grader's quality by its own. meaning: compares the
+    samples' whole texts."""
 
     planner: Planner
     engine: Engine
@@ -78,6 +80,7 @@ class Collector:
     prices: PriceBook | None = None
     verifier: Grader | None = None
     judge: ScoreJudge | PairJudge | None = None
+    meaning: Meaning | None = None
     tell: Callable[[str], None] = log.info
     tally_: Tally | None = field(default=None, init=False)
     keys_: dict[str, None] = field(default_factory=dict, init=False)  # of every call that is part of it, in order
@@ -94,13 +97,15 @@ class Collector:
         signals = self._evidence(sheet)
         signals |= await self._self_reports(sheet)
         extracted = _map(self.grader.extract, sheet.answer)
+        n, m = sheet.answer.shape
+        texts = np.stack([part.answer for part in drawn], axis=2) if drawn else np.empty((n, m, 0), dtype=object)
         if drawn:
             signals |= self._agreements(extracted, drawn)
+        if self.meaning is not None:
+            signals["meaning"], signals["meaning_entropy"] = self.meaning.compared(sheet.answer, texts)
         quality, fought, judged = await self._quality(sheet)
         if self.verifier is not None:
             signals["verifier"] = self._grades(self.verifier, sheet.answer, gold=False)
-        n, m = sheet.answer.shape
-        texts = np.stack([part.answer for part in drawn], axis=2) if drawn else np.empty((n, m, 0), dtype=object)
         assert self.tally_ is not None
         outcomes = self._outcomes(quality, sheet, signals)
         return Collected(outcomes, sheet.status, extracted, texts, _map(self.grader.extract, texts), fought, judged, self.tally_)
@@ -114,6 +119,9 @@ class Collector:
                 found="none for any question",
                 mend="Name their column (questions.gold=NAME), choose a grader that needs none, or a judge: judge=score.",
             )
+        if self.meaning is not None and not self.wanted.samples:
+            mend = "Say samples=5, or leave out encoder@meaning.encoder."
+            raise InputError("there are no samples whose meaning could be compared", expected="samples >= 1", found="samples=0", mend=mend)
         if isinstance(self.judge, PairJudge) and len(self.planner.arms) < 2:
             raise InputError("a pairwise judge needs two arms", expected="arms=[a,b]", found=self.planner.arms[0].name)
         if self.grader.needs_gold and self.judge is None:
@@ -141,14 +149,15 @@ class Collector:
         return read_sheet(plan, self.planner.arms, self.store, self.prices, self.grader.extract)
 
     def _evidence(self, sheet: Sheet) -> dict[str, Floats]:
-        found = {"logprob_mean": sheet.logprob_mean, "logprob_min": sheet.logprob_min, "logprob_span": sheet.logprob_span}
         if not self.planner.logprobs:
             return {}
-        for arm, column in zip(self.planner.arms, sheet.logprob_mean.T, strict=True):
-            if np.isnan(column).all():
+        for arm, likely, spread in zip(self.planner.arms, sheet.logprob_mean.T, sheet.logprob_entropy.T, strict=True):
+            if np.isnan(likely).all():
                 why = "they were asked for and left out" if arm.batch == 1 else "those of one call are not told apart by query"
                 self.tell(f"note: no log-probabilities came from {arm.name}: {why} (the signal is NaN)")
-        return found
+            elif np.isnan(spread).all():
+                self.tell(f"note: no alternatives to the tokens of {arm.name} are recorded (logprob_entropy is NaN)")
+        return {f"logprob_{name}": getattr(sheet, f"logprob_{name}") for name in TOLD}
 
     def _agreements(self, extracted: Strings, drawn: list[Sheet]) -> dict[str, Floats]:
         """agreement and majority [n,m] over the draws that came back, and what the draws cost."""

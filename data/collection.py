@@ -15,6 +15,7 @@ from routewright.data.arms import Arm, Example, read_arms
 from routewright.data.calls import Call
 from routewright.data.collect import Collected, Collector, Wanted
 from routewright.data.engine import Engine, Limits, Tally
+from routewright.data.meaning import Meaning
 from routewright.data.plan import Planner
 from routewright.data.questions import Questions
 from routewright.data.store import Store
@@ -37,11 +38,14 @@ class Setup:
     questions: Questions = field(init=False)
     planner: Planner = field(init=False)
     prices: PriceBook | None = field(init=False)
+    meaning: Meaning | None = field(init=False)
     collector_: Collector | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         cfg, source, book = self.cfg, self.parts["questions"], self.parts.get("prices")
         self.prices = book if book is not None and book.models else None
+        compared = self.parts.get("meaning")
+        self.meaning = compared if compared is not None and compared.encoder is not None else None
         self.arms = read_arms(cfg["arms"], max_tokens=cfg["max_tokens"])
         self.questions = source.load().drawn(cfg["limit"], self.rng("limit"))
         shown = source.examples()
@@ -59,6 +63,7 @@ class Setup:
                 "questions": self.parts["questions"].provenance() | {"asked": len(self.questions)},
                 "arms": {arm.name: {"model": arm.model, "shots": arm.shots, "batch": arm.batch} for arm in self.arms},
                 "endpoints": self.planner.identities(),
+                "meaning": None if self.meaning is None else self.meaning.facts(),
                 "prices": None if prices is None else {"date": prices.date, "source": prices.source, "nominal": prices.nominal},
             }
         }
@@ -76,7 +81,7 @@ class Setup:
 
         engine = Engine(parts["backend"], store, self.prices, limits, watch=watch, count_tokens=count, rng=self.rng("backoff"))
         wanted = Wanted(**{f.name: cfg[f.name] for f in fields(Wanted)})
-        optional = {name: parts.get(name) for name in ("verifier", "judge")}
+        optional = {name: parts.get(name) for name in ("verifier", "judge")} | {"meaning": self.meaning}
         self.collector_ = Collector(self.planner, engine, store, parts["grader"], wanted, self.prices, tell=tell, **optional)
         try:
             return await self.collector_.run()

@@ -15,10 +15,14 @@ import numpy as np
 from routewright.core.types import InputError
 
 # names in Outcomes.signals; verifier is a grader's that needs no gold answer
-SIGNALS = ("logprob_mean", "logprob_min", "logprob_span", "agreement", "majority", "self_reported", "verifier")
+SIGNALS = (
+    *("logprob_mean", "logprob_min", "logprob_span", "logprob_entropy"),
+    *("agreement", "majority", "meaning", "meaning_entropy", "self_reported", "verifier"),
+)
 KINDS = ("scale", "percent")
 NAN = float("nan")
 ROUNDING = 1e-4  # a log-probability this much above 0 is a float32's rounding; more is no log-probability
+MASS = 1e-3  # probabilities that sum to more than this above 1 are of no one distribution
 
 
 # ---- log-probabilities (natural logarithms)
@@ -27,8 +31,7 @@ ROUNDING = 1e-4  # a log-probability this much above 0 is a float32's rounding; 
 def logprob_mean(logprobs: Sequence[float]) -> float:
     """Mean over the tokens of an answer, <= 0; NaN for no tokens and where a value is no finite log-probability."""
     values = _values(logprobs)
-    # the mean of equal floats may come out below all of them
-    return NAN if values is None else float(np.clip(values.mean(), values.min(), values.max()))
+    return NAN if values is None else _mean(values)
 
 
 def logprob_min(logprobs: Sequence[float]) -> float:
@@ -54,6 +57,40 @@ def logprob_span(logprobs: Sequence[float], pieces: Sequence[str], answer_text: 
         return NAN
     inside = [value for value, (begin, end) in zip(logprobs, places, strict=True) if begin < span[1] and end > span[0]]
     return logprob_mean(inside)
+
+
+def entropy(logprobs: Sequence[float]) -> float:
+    """Entropy in nats, >= 0, of a distribution by the log-probabilities of its likeliest outcomes (Shannon 1948); -inf is a chance of 0.
+
+    What they leave of 1 counts as one more outcome: exact where they are all there is, else a lower bound, for outcomes told apart only add
+    to an entropy. NaN for no outcomes, for what is no log-probability, and where the probabilities sum to more than 1.
+    """
+    values = np.asarray(logprobs, dtype=np.float64)
+    if not len(values) or np.isnan(values).any() or (values > ROUNDING).any():
+        return NAN
+    chances = np.exp(np.minimum(values, 0.0))
+    rest = 1.0 - float(chances.sum())
+    if rest < -MASS:
+        return NAN
+    known = np.append(chances, max(rest, 0.0))
+    known = known[known > 0]
+    return max(0.0, float(-(known * np.log(known)).sum()))
+
+
+def logprob_entropy(entropies: Sequence[float]) -> float:
+    """Mean over the tokens of an answer of the entropy (nats, >= 0) of the distribution that each was taken from.
+
+    High where the model saw many ways to go on, whichever it took. NaN for no tokens, and where one's is not known.
+    """
+    values = np.asarray(entropies, dtype=np.float64)
+    if not len(values) or not np.isfinite(values).all() or (values < -ROUNDING).any():
+        return NAN
+    return _mean(np.maximum(values, 0.0))
+
+
+def _mean(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+    """The mean of equal floats may come out below all of them: not here."""
+    return float(np.clip(values.mean(), values.min(), values.max()))
 
 
 def _values(logprobs: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:

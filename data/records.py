@@ -53,6 +53,7 @@ def _save_calls(path: Path, calls: Iterable[Call]) -> Path:
             "lost": call.lost,
             "error": call.error,
             "logprobs": None if reply.logprobs is None else list(reply.logprobs),
+            "entropy": None if reply.entropy is None else list(reply.entropy),
             "key": call.key,
         }
         for name, value in row.items():

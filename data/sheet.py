@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from routewright.core.prices import PriceBook
 from routewright.core.types import TOKEN_KINDS, Floats, Strings
 from routewright.data.arms import Arm, shares, split_answers
-from routewright.data.calls import Call
-from routewright.data.evidence import logprob_mean, logprob_min, logprob_span
+from routewright.data.calls import Call, Reply
+from routewright.data.evidence import logprob_entropy, logprob_mean, logprob_min, logprob_span
 from routewright.data.plan import Plan
 from routewright.data.store import Store
 
 NO_CALL = "failed"
+TOLD = ("mean", "min", "span", "entropy")  # of the tokens of an answer
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,8 @@ class Sheet:
 
     answer: text; "" where the model gave none; None where nothing was observed. status: ok, empty, or NO_CALL where no call ended well.
     tokens by kind and usd: NaN where usage is not known; of a call that carries several queries each has its share. latency: seconds of
-    the whole call. logprob_mean, logprob_min, span: NaN where the backend gave none, or where one call carries several answers.
+    the whole call. logprob_mean, logprob_min, logprob_span, logprob_entropy: NaN where the backend gave none, or where one call carries
+    several answers.
     """
 
     answer: Strings
@@ -37,6 +39,7 @@ class Sheet:
     logprob_mean: Floats
     logprob_min: Floats
     logprob_span: Floats
+    logprob_entropy: Floats
 
     def text(self, cell: tuple[int, ...]) -> str | None:
         """The answer of one cell."""
@@ -48,7 +51,7 @@ def read_sheet(plan: Plan, arms: Sequence[Arm], store: Store, prices: PriceBook 
     """The sheet of a plan whose calls were made. extract: the grader's, for the log-probability of what counts in an answer."""
     shape = plan.key.shape
     answer, status = np.full(shape, None, dtype=object), np.full(shape, NO_CALL, dtype=object)
-    numbers = {name: np.full(shape, np.nan) for name in (*TOKEN_KINDS, "usd", "latency", "mean", "min", "span")}
+    numbers = {name: np.full(shape, np.nan) for name in (*TOKEN_KINDS, "usd", "latency", *TOLD)}
     for key, cells in _cells(plan.key).items():
         call = store.get(key)
         if call is None:
@@ -56,6 +59,7 @@ def read_sheet(plan: Plan, arms: Sequence[Arm], store: Store, prices: PriceBook 
         size = int(plan.size[cells[0]])
         texts = _texts(call, size)
         counts = shares(call.reply.tokens, size, [len(text or "") for text in texts])
+        told = _told(call.reply, extract) if size == 1 else {}
         for cell in cells:
             place, arm = int(plan.place[cell]), arms[cell[1]]
             answer[cell], status[cell] = texts[place], call.status
@@ -63,14 +67,19 @@ def read_sheet(plan: Plan, arms: Sequence[Arm], store: Store, prices: PriceBook 
                 numbers[kind][cell] = count
             numbers["usd"][cell] = _usd(prices, arm.model, counts[place], size)
             numbers["latency"][cell] = call.reply.total_s
-            if size == 1 and call.reply.logprobs is not None and call.reply.pieces is not None:
-                numbers["mean"][cell] = logprob_mean(call.reply.logprobs)
-                numbers["min"][cell] = logprob_min(call.reply.logprobs)
-                counted = extract(call.reply.text)
-                if counted is not None:
-                    numbers["span"][cell] = logprob_span(call.reply.logprobs, call.reply.pieces, call.reply.text, counted)
+            for name, value in told.items():
+                numbers[name][cell] = value
     tokens = {kind: numbers[kind] for kind in TOKEN_KINDS}
-    return Sheet(answer, status, tokens, *(numbers[name] for name in ("usd", "latency", "mean", "min", "span")))
+    return Sheet(answer, status, tokens, *(numbers[name] for name in ("usd", "latency", *TOLD)))
+
+
+def _told(reply: Reply, extract: Callable[[str], str | None]) -> dict[str, float]:
+    """What the tokens of one answer tell, by the names of TOLD; nothing without log-probabilities."""
+    if reply.logprobs is None or reply.pieces is None:
+        return {}
+    told = {"mean": logprob_mean(reply.logprobs), "min": logprob_min(reply.logprobs), "entropy": logprob_entropy(reply.entropy or ())}
+    counted = extract(reply.text)
+    return told if counted is None else told | {"span": logprob_span(reply.logprobs, reply.pieces, reply.text, counted)}
 
 
 def _cells(keys: NDArray[np.object_]) -> dict[str, list[tuple[int, int]]]:

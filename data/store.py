@@ -371,6 +371,7 @@ def _plain_reply(reply: Reply) -> dict[str, Any]:
         "tokens": None if reply.tokens is None else dict(reply.tokens),
         "logprobs": reply.logprobs,
         "pieces": reply.pieces,
+        "entropy": reply.entropy,
         "finish": reply.finish,
         "first_s": _null(reply.first_s),
         "total_s": _null(reply.total_s),
@@ -383,6 +384,6 @@ def _call(row: tuple[Any, ...]) -> Call:
     key, at, queries, request, status, reply, usd, attempts, lost, error = row
     asked, came = _unpack(request), _unpack(reply)
     asked["messages"] = tuple((role, content) for role, content in asked["messages"])
-    for name in ("logprobs", "pieces"):
+    for name in ("logprobs", "pieces", "entropy"):
         came[name] = tuple(came[name]) if name in came else None
     return Call(key, at, tuple(_unpack(queries)), Request(**asked), status, Reply(**came), _number(usd), attempts, lost, error)

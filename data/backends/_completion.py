@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from routewright.data.calls import CallError, Reply
+from routewright.data.evidence import entropy
 
 TEXT_MOST = 500  # characters of a server's message that an error repeats
 UNSURE = (408, 502, 504, 524)  # somebody between us and the model waited in vain: the model may have answered, and billed
@@ -49,7 +50,8 @@ def read_completion(data: Any, *, first_s: float, total_s: float) -> Reply:
         why = f"an answer without text (finish reason {finish or 'none'})" if choices else "no choices"
         raise CallError("empty", why, retry=False, billed="yes", reply=paid)
     logprobs, pieces = read_logprobs(choice.get("logprobs"))
-    return Reply(text, read_usage(data.get("usage"), answered=True), logprobs, pieces, finish, first_s, total_s)
+    spread = None if logprobs is None else read_entropy(choice["logprobs"]["content"])
+    return Reply(text, read_usage(data.get("usage"), answered=True), logprobs, pieces, finish, first_s, total_s, spread)
 
 
 def _text(message: Mapping[str, Any]) -> str:
@@ -103,6 +105,28 @@ def read_logprobs(found: Any) -> tuple[tuple[float, ...] | None, tuple[str, ...]
     if not numbers or not all(isinstance(piece, str) for piece in pieces):
         return None, None
     return tuple(float(value) for value in values), tuple(pieces)
+
+
+def read_entropy(content: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | None:
+    """Entropy (nats) of the distribution behind each token, a lower bound by its top_logprobs; None where those of a token cannot be read.
+
+    content: the tokens of read_logprobs. The token itself counts as an outcome beside the alternatives where neither its text nor its
+    log-probability is among them: a drawn token may lie beyond the top.
+    """
+    found = tuple(_spread(token) for token in content)
+    return None if any(math.isnan(value) for value in found) else found
+
+
+def _spread(token: Mapping[str, Any]) -> float:
+    listed = token.get("top_logprobs")
+    if not isinstance(listed, list) or not listed or not all(isinstance(other, dict) for other in listed):
+        return math.nan
+    values = [other.get("logprob") for other in listed]
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return math.nan
+    own = token["logprob"]
+    beyond = own not in values and token["token"] not in [other.get("token") for other in listed]
+    return entropy([*values, own] if beyond else values)
 
 
 class Events:

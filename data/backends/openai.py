@@ -26,6 +26,7 @@ PUBLIC_URL = "https://api.openai.com/v1"
 KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers close an idle connection, perhaps just as we send
 DUMMY_KEY = "none"  # what a local server without a key is sent
 OPEN_FILES = 8192
+MOST_TOP = 20  # alternatives to a token: what the API allows
 SECRET_FROM = 8  # characters
 PORTS = {"http": 80, "https": 443}
 
@@ -37,9 +38,11 @@ class OpenAIBackend:
     base_url: None for $OPENAI_BASE_URL, else OpenAI's own. api_key_env: the environment variable with the key, None for no key; a loopback
     server needs none. headers_env: header -> environment variable, for gateways with keys of their own. extra_body: parameters sent with
     every call, part of `identity`; a request's own extra goes before them. tokens_parameter: max_tokens, or max_completion_tokens for
-    reasoning models. send_temperature: off for models that refuse one. send_seed: a seed made from the request's key. stream: measures the
-    time to the first token. connections: most at once, None for as many as are asked for. connect_s: seconds to connect; timeout_s: seconds
-    without a byte (the engine limits the whole). answer_bytes: a longer body is cut off while it is read, and the call is refused.
+    reasoning models. send_temperature: off for models that refuse one. send_seed: a seed made from the request's key. top_logprobs: how
+    many alternatives to each token are asked for where log-probabilities are, for the entropy; 0 for servers that refuse them; it changes
+    no answer, so it is no part of `identity`. stream: measures the time to the first token. connections: most at once, None for as many as
+    are asked for. connect_s: seconds to connect; timeout_s: seconds without a byte (the engine limits the whole). answer_bytes: a longer
+    body is cut off while it is read, and the call is refused.
     """
 
     path: ClassVar[str] = "/chat/completions"
@@ -52,6 +55,7 @@ class OpenAIBackend:
     tokens_parameter: str = "max_tokens"
     send_temperature: bool = True
     send_seed: bool = False
+    top_logprobs: int = 5
     stream: bool = False
     connections: int | None = None
     connect_s: float = 10.0
@@ -70,6 +74,9 @@ class OpenAIBackend:
         if self.tokens_parameter not in ("max_tokens", "max_completion_tokens"):
             expected = "max_tokens or max_completion_tokens"
             raise InputError("unknown backend.tokens_parameter", expected=expected, found=repr(self.tokens_parameter))
+        if not 0 <= self.top_logprobs <= MOST_TOP:
+            found = str(self.top_logprobs)
+            raise InputError("backend.top_logprobs cannot be asked for", expected=f"0 to {MOST_TOP}", found=found)
 
     @cached_property
     def url(self) -> str:
@@ -154,7 +161,7 @@ class OpenAIBackend:
         if self.send_temperature:
             body["temperature"] = request.temperature
         if request.logprobs:
-            body["logprobs"] = True
+            body |= {"logprobs": True} | ({"top_logprobs": self.top_logprobs} if self.top_logprobs else {})
         if self.send_seed:
             body["seed"] = int(request.key()[:8], 16) >> 1  # servers read a signed 32-bit number
         if self.stream:

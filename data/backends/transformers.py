@@ -73,8 +73,8 @@ class TransformersBackend:
 
     models: name -> folder or hub name; a name that is not listed is a folder or a hub name itself. batch_size: rows in one run. dtype: what
     the weights are computed in. device: cpu, cuda, mps. threads: torch's, None leaves it alone. Weights are read as safetensors only.
-    Log-probabilities are of the model's own distribution, untempered, without the end token; output tokens count it. total_s is the time
-    from the start of the row's batch to its own last token.
+    Log-probabilities and entropies are of the model's own distribution over its whole vocabulary, untempered, without the end token; output
+    tokens count it. total_s is the time from the start of the row's batch to its own last token.
     """
 
     models: Mapping[str, str] | None = None
@@ -203,12 +203,14 @@ class TransformersBackend:
 
 @dataclass(eq=False)
 class Row:
-    """One answer in the making: the prompt's tokens, those that followed (the end token among them), their log-probabilities and times."""
+    """One answer in the making: the prompt's tokens, those that followed (the end token among them), their log-probabilities, the entropies
+    (nats) of the distributions they were taken from, and times."""
 
     request: Request
     prompt: Sequence[int]
     made: list[int] = field(default_factory=list)
     logprob: list[float] = field(default_factory=list)
+    entropy: list[float] = field(default_factory=list)
     time: list[float] = field(default_factory=list)
     noise: np.random.Generator | None = None
 
@@ -273,6 +275,7 @@ def _reply(tokenizer: Any, row: Row, ends: frozenset[int], begun: float) -> Repl
         "stop" if end else "length",
         first_s=row.time[0] - begun,
         total_s=row.time[-1] - begun,
+        entropy=tuple(row.entropy[: len(kept)]) if wanted else None,
     )
 
 
@@ -312,19 +315,23 @@ class Steps:
 
     def note(self, ids: Any) -> None:
         """Takes the newest token of ids[b,t] into its row, once."""
+        import torch
+
         if ids.shape[1] == self.seen:
             return
         now, self.seen = time.perf_counter(), ids.shape[1]
         tokens = ids[:, -1].tolist()
-        logprobs = None
+        logprobs = entropies = None
         if self._last is not None:
             logprobs = self._last.gather(1, ids[:, -1:].to(self._last.device)).squeeze(1).tolist()
+            entropies = torch.special.entr(self._last.exp()).sum(dim=1).tolist()
         for place, row in enumerate(self.rows):
             if not row.ended(self.ends):
                 row.made.append(tokens[place])
                 row.time.append(now)
-                if logprobs is not None:
+                if logprobs is not None and entropies is not None:
                     row.logprob.append(logprobs[place])
+                    row.entropy.append(entropies[place])
 
 
 def _ends(loaded: Loaded) -> frozenset[int]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from routewright.core.files import sha256, write_atomic, write_json
 from routewright.core.run import ROOT
-from routewright.data.pocket import MODELS, POCKET, model_path
+from routewright.data.pocket import MODELS, POCKET, later, model_path
 from routewright.data.pocket.collected import FILES as COLLECTED
 from routewright.data.pocket.collected import collect
 from routewright.data.pocket.measure import accuracy, answers
@@ -25,7 +25,7 @@ from routewright.data.pocket.training import train
 
 QUESTIONS = POCKET / "questions.parquet"
 CARD = POCKET / "card.json"
-STAGES = ("questions", "tokenizer", *(f"train:{name}" for name in MODELS), "collect", "card")
+STAGES = ("questions", "tokenizer", *(f"train:{name}" for name in MODELS), "collect", "signals", "card")
 SCRATCH = ROOT / "build" / "pocket" / "collected"  # of the collection: its calls, so that it can be stopped
 SAMPLE = 40_000  # training examples the tokenizer is made from
 
@@ -173,6 +173,7 @@ def make(stage: str, *, again: bool, say: Say) -> None:
         "questions": QUESTIONS.exists(),
         "tokenizer": all((model_path(model) / "tokenizer.json").exists() for model in MODELS),
         "collect": all((POCKET / kept).exists() for kept in COLLECTED),
+        "signals": later.OUTCOMES.exists() and not later.missing(),
         "train": bool(name) and len(rounds_done(name)) == len(SPECS[name].rounds),
         "card": CARD.exists(),
     }[stage.partition(":")[0]]
@@ -184,6 +185,8 @@ def make(stage: str, *, again: bool, say: Say) -> None:
         make_tokenizer()
     elif stage == "collect":
         collect(SCRATCH, say)
+    elif stage == "signals":
+        later.add(lambda name: (load_model(name), load_tokenizer(name)), say)
     elif stage == "card":
         make_card(say)
     else:

@@ -22,7 +22,14 @@ def collect(scratch: Path, say: Callable[[str], None]) -> None:
     The calls are kept in `scratch`: a stopped run goes on. Raises InputError where collect.py ends with an error.
     """
     arms = ",".join(MODELS)
-    words = [f"arms=[{arms}]", "limit=null", f"samples={SAMPLES}", "backend.batch_size=256", f"outputs={scratch}"]
+    words = [
+        f"arms=[{arms}]",
+        "limit=null",
+        f"samples={SAMPLES}",
+        "encoder@meaning.encoder=minilm",
+        "backend.batch_size=256",
+        f"outputs={scratch}",
+    ]
     command = [sys.executable, str(ROOT / "collect.py"), *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     say(done.stdout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from routewright.core.prices import PriceBook
-from routewright.core.types import InputError
+from routewright.core.types import Floats, InputError
 from routewright.data import collection, records
 from routewright.data.calls import CallError, Reply, Request
 from routewright.data.collect import Collected
 from routewright.data.graders.normalised import Normalised
 from routewright.data.graders.number import Number
 from routewright.data.judge import PairJudge, ScoreJudge
+from routewright.data.meaning import Meaning
 from routewright.data.questions import Questions, TableQuestions
 from routewright.data.store import Store
 from routewright.data.tables import read_metadata, read_outcomes
@@ -270,6 +271,66 @@ def test_samples_give_agreement_and_cost_their_own(tmp_path: Path, table: TableQ
     np.testing.assert_allclose(collected.outcomes.cost, 14e-6, rtol=1e-9), "the answer alone"
     assert collected.drawn.shape == (5, 1, 4)
     assert (tmp_path / "samples.parquet").is_file()
+
+
+class Tens:
+    """An encoder by length: texts of one digit say the same, and so do those of two."""
+
+    fingerprint = "tens"
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        return np.eye(9, dtype=np.float32)[[len(text) for text in texts]]
+
+
+def test_recorded_samples_are_compared_by_meaning_without_asking_again(tmp_path: Path, table: TableQuestions) -> None:
+    def answer(request: Request) -> Reply:
+        right = total(request.messages[-1][1])
+        return said(request, str(right + {0: 0, 1: 0, 2: 1, 3: 20, 4: 30}[request.sample]))
+
+    setting = {"arms": ["good"], "samples": 4}
+    first, setup, _ = run(tmp_path, table, Sums(answer), setting)
+    assert "meaning" not in first.outcomes.signals
+    assert setup.facts()["collection"]["meaning"] is None
+    backend = Sums(answer)
+    meaning = Meaning(encoder=Tens())  # type: ignore[arg-type] - encodes, and makes no graph
+    collected, setup, _ = run(tmp_path, table, backend, setting, meaning=meaning)
+    assert not backend.asked
+    signals = collected.outcomes.signals
+    np.testing.assert_allclose(signals["agreement"], 0.25)
+    np.testing.assert_allclose(signals["meaning"], 0.5)
+    np.testing.assert_allclose(signals["meaning_entropy"], -0.6 * np.log(0.6) - 0.4 * np.log(0.4), rtol=1e-6)
+    assert setup.facts()["collection"]["meaning"] == {"encoder": "tens", "threshold": 0.9}
+    with pytest.raises(InputError, match="samples=5"):
+        run(tmp_path, table, backend, {"arms": ["good"]}, meaning=meaning)
+    assert not backend.asked
+
+
+def test_a_failed_draw_is_no_sample_of_a_meaning(tmp_path: Path, table: TableQuestions) -> None:
+    def answer(request: Request) -> Reply:
+        if request.sample == 2 or (request.sample and request.messages[-1][1] == "3 + 3"):
+            raise CallError("refused", "no", retry=False)
+        return said(request, str(total(request.messages[-1][1])))
+
+    meaning = Meaning(encoder=Tens())  # type: ignore[arg-type]
+    collected, *_ = run(tmp_path, table, Sums(answer), {"arms": ["good"], "samples": 2}, meaning=meaning)
+    signals = collected.outcomes.signals
+    assert signals["meaning"][0, 0] == 1.0
+    assert signals["meaning_entropy"][0, 0] == 0.0
+    assert np.isnan(signals["meaning"][1, 0]), "no draw came back"
+    np.testing.assert_array_equal(np.isnan(signals["meaning"]), np.isnan(signals["agreement"]))
+
+
+def test_entropies_are_kept_and_what_has_none_is_told(tmp_path: Path, table: TableQuestions) -> None:
+    def answer(request: Request) -> Reply:
+        more = {"entropy": (0.25, 0.75)} if request.model == "good" else {}
+        return said(request, "so 4", logprobs=(-0.5, -0.1), pieces=("so ", "4"), **more)
+
+    for _ in range(2):  # the second time from the store
+        collected, _, told = run(tmp_path, table, Sums(answer), {"logprobs": True})
+        np.testing.assert_allclose(collected.outcomes.signals["logprob_entropy"], [[0.5, np.nan]] * 5)
+        assert [line for line in told if "note" in line] == [
+            "note: no alternatives to the tokens of bad are recorded (logprob_entropy is NaN)"
+        ]
 
 
 def test_log_probabilities_where_there_are_any(tmp_path: Path, table: TableQuestions) -> None:

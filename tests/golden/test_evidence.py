@@ -13,7 +13,9 @@ from routewright.data.evidence import (
     agreement,
     align,
     confidence_messages,
+    entropy,
     find_span,
+    logprob_entropy,
     logprob_mean,
     logprob_min,
     logprob_span,
@@ -28,8 +30,11 @@ def test_the_names_of_the_signals() -> None:
         "logprob_mean",
         "logprob_min",
         "logprob_span",
+        "logprob_entropy",
         "agreement",
         "majority",
+        "meaning",
+        "meaning_entropy",
         "self_reported",
         "verifier",
     }
@@ -48,6 +53,40 @@ def test_what_is_no_logprob_is_nan(values: list[float]) -> None:
     assert math.isnan(logprob_mean(values))
     assert math.isnan(logprob_min(values))
     assert math.isnan(logprob_span(values, ["a"] * len(values), "a" * len(values), "a"))
+
+
+# ---- entropies
+
+
+@pytest.mark.parametrize(
+    ("chances", "nats"),
+    [
+        ([1.0], 0.0),
+        ([0.5, 0.5], math.log(2)),
+        ([0.25] * 4, math.log(4)),
+        ([0.5, 0.25, 0.125, 0.125], 1.75 * math.log(2)),
+        ([0.5, 0.25], 1.5 * math.log(2)),  # the quarter that is left is one outcome
+        ([0.5], math.log(2)),
+        ([1.0, 0.0], 0.0),  # -inf: a chance of 0
+    ],
+)
+def test_the_entropy_of_a_known_distribution(chances: list[float], nats: float) -> None:
+    assert entropy([math.log(p) if p else -math.inf for p in chances]) == pytest.approx(nats, abs=1e-12)
+
+
+def test_an_entropy_beside_rounding_and_without_a_distribution() -> None:
+    assert entropy([1e-6, -9999.0]) == 0.0, "a float32's rounding, and a server's word for next to nothing"
+    assert entropy([math.log(0.6), math.log(0.4004)]) == pytest.approx(0.673, abs=1e-3), "chances that sum to a little more than 1"
+    for values in ([], [NAN], [-1.0, NAN], [0.5], [math.log(0.7), math.log(0.7)]):
+        assert math.isnan(entropy(values)), values
+
+
+def test_the_mean_entropy_of_an_answer() -> None:
+    assert logprob_entropy([0.5, 1.5]) == 1.0
+    assert logprob_entropy([0.1] * 3) == 0.1, "numpy's mean of these is above all of them"
+    assert logprob_entropy([0.0, -1e-7]) == 0.0
+    for values in ([], [NAN], [0.5, NAN], [math.inf], [-0.5]):
+        assert math.isnan(logprob_entropy(values)), values
 
 
 # ---- where the answer stands

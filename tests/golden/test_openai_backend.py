@@ -253,6 +253,7 @@ def test_the_body_of_a_request() -> None:
         "temperature": 0.5,
         "max_tokens": 64,
         "logprobs": True,
+        "top_logprobs": 5,
         "top_p": 0.9,
         "top_k": 1,
         "n": 1,
@@ -262,6 +263,11 @@ def test_the_body_of_a_request() -> None:
     assert "temperature" not in other
     assert other["seed"] == int(request.key()[:8], 16) // 2 < 2**31
     assert other["stream_options"] == {"include_usage": True}
+    assert "top_logprobs" not in OpenAIBackend(top_logprobs=0).parameters(request)
+    assert OpenAIBackend(top_logprobs=0).identity("m") == OpenAIBackend().identity("m"), "it changes no answer"
+    for wrong in (-1, 21):
+        with pytest.raises(InputError, match="top_logprobs"):
+            OpenAIBackend(top_logprobs=wrong)
     with pytest.raises(InputError, match="tokens_parameter"):
         OpenAIBackend(tokens_parameter="tokens")
 
@@ -343,6 +349,47 @@ def test_usage_of_an_empty_answer() -> None:
 )
 def test_logprobs_by_hand(found: Any, read: Any) -> None:
     assert completion.read_logprobs(found) == read
+
+
+def token(logprob: float, *others: tuple[str, Any]) -> dict[str, Any]:
+    """A token "a", as a server tells it, with its alternatives."""
+    return {"token": "a", "logprob": logprob, "top_logprobs": [{"token": text, "logprob": value} for text, value in others]}
+
+
+HALF, QUARTER = math.log(0.5), math.log(0.25)
+
+
+@pytest.mark.parametrize(
+    ("told", "bits"),
+    [
+        (token(HALF, ("a", HALF), ("b", HALF)), 1.0),
+        (token(HALF, ("a", HALF), ("b", QUARTER)), 1.5),  # what is left counts as one more outcome
+        (token(QUARTER, ("b", HALF)), 1.5),  # drawn from beyond the top: an outcome beside it
+        (token(QUARTER, ("a", QUARTER), ("b", HALF)), 1.5),
+        (token(QUARTER, ("\ufffd", QUARTER), ("b", HALF)), 1.5),  # the same token in another spelling is not counted twice
+        (token(0.0, ("a", 0.0), ("b", -9999.0)), 0.0),
+        (token(HALF), None),
+        (token(HALF, ("a", None)), None),
+        (token(HALF, ("a", math.nan)), None),
+        (token(HALF, ("a", True)), None),
+        (token(HALF, ("a", HALF), ("b", HALF), ("c", HALF)), None),  # no distribution
+        ({"token": "a", "logprob": HALF}, None),
+        ({"token": "a", "logprob": HALF, "top_logprobs": [None]}, None),
+        ({"token": "a", "logprob": HALF, "top_logprobs": {"a": HALF}}, None),
+    ],
+)
+def test_entropies_by_hand(told: dict[str, Any], bits: float | None) -> None:
+    found = completion.read_entropy([told])
+    assert found is None if bits is None else found == (pytest.approx(bits * math.log(2)),)
+    assert completion.read_entropy([token(0.0, ("a", 0.0)), told]) is None or bits is not None, "one token unknown, all unknown"
+
+
+@pytest.mark.parametrize("told", [token(HALF, ("a", HALF)), token(HALF)])
+def test_a_reply_has_its_entropies(told: dict[str, Any]) -> None:
+    data = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop", "logprobs": {"content": [told]}}]}
+    reply = completion.read_completion(data, first_s=0.0, total_s=0.0)
+    assert reply.logprobs == (HALF,)
+    assert reply.entropy == ((pytest.approx(math.log(2)),) if told["top_logprobs"] else None)
 
 
 def message(**fields: Any) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -9,6 +11,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from routewright.core.text import normalise
+from routewright.data.backends.transformers import TransformersBackend
+from routewright.data.calls import Reply, Request
+from routewright.data.evidence import logprob_entropy
 from routewright.data.pocket import MODELS, POCKET
 from routewright.data.pocket.collected import FILES, SAMPLES
 from routewright.data.questions import PocketQuestions
@@ -51,12 +56,30 @@ def test_signals_tell_right_from_wrong() -> None:
     """Agreement and log-probability are higher where the answer is right, for every model; agreement is a share of the draws."""
     agreement = OUTCOMES.signals["agreement"]
     assert set(np.unique(np.round(agreement * SAMPLES, 4))) <= set(range(SAMPLES + 1))
-    for name in ("agreement", "logprob_mean", "logprob_min"):
-        signal = OUTCOMES.signals[name]
+    least = ("logprob_entropy", "meaning_entropy")
+    for name in ("agreement", "meaning", "logprob_mean", "logprob_min", *least):
+        signal = OUTCOMES.signals[name] * (-1 if name in least else 1)
         assert np.isfinite(signal).mean() > 0.999
         for j in range(len(MODELS)):
             right = OUTCOMES.quality[:, j] == 1
             assert np.nanmean(signal[right, j]) > np.nanmean(signal[~right, j])
+
+
+def test_entropies_are_those_of_the_models_asked_again() -> None:
+    """Read later, from the recorded answers: what the backend says while it answers."""
+    rows = np.arange(0, len(QUESTIONS), 480)
+    backend = TransformersBackend()
+
+    async def ask() -> list[Reply]:
+        texts = [str(QUESTIONS.queries.text[row]) for row in rows]
+        requests = [Request("here", "pocket-xs", (("user", text),), max_tokens=48, logprobs=True) for text in texts]
+        try:
+            return await asyncio.gather(*map(backend.ask, requests))
+        finally:
+            await backend.close()
+
+    found = [logprob_entropy(reply.entropy or ()) for reply in asyncio.run(ask())]
+    np.testing.assert_allclose(OUTCOMES.signals["logprob_entropy"][rows, 0], found, atol=1e-3)
 
 
 def test_samples_are_the_draws_behind_the_agreement() -> None:

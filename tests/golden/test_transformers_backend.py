@@ -78,13 +78,15 @@ def test_log_probabilities_are_those_of_a_plain_forward_pass(folder: Path) -> No
                 logits = model(torch.tensor([prompt + said])).logits[0]
             right = torch.log_softmax(logits[len(prompt) - 1 : -1], dim=-1)[torch.arange(len(said)), said]
             np.testing.assert_allclose(reply.logprobs, right, atol=1e-4)
+            spread = torch.distributions.Categorical(logits=logits[len(prompt) - 1 : -1]).entropy()
+            np.testing.assert_allclose(reply.entropy, spread, atol=1e-4)
 
 
 def test_pieces_are_the_tokens_texts(folder: Path) -> None:
     for reply in answers(backend(folder), [request(text) for text in TEXTS]):
         assert reply.pieces is not None
         assert reply.logprobs is not None
-        assert len(reply.pieces) == len(reply.logprobs)
+        assert len(reply.pieces) == len(reply.logprobs) == len(reply.entropy or ())
         assert reply.text.startswith("".join(reply.pieces)[:1])
         assert all(value <= 0 for value in reply.logprobs)
 
@@ -124,6 +126,7 @@ def test_log_probabilities_come_only_when_asked_for(folder: Path) -> None:
     (reply,) = answers(backend(folder), [request("two", logprobs=False)])
     assert reply.logprobs is None
     assert reply.pieces is None
+    assert reply.entropy is None
 
 
 def test_a_prompt_that_is_too_long_is_refused_and_the_others_are_answered(folder: Path) -> None:

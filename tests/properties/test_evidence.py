@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routewright.data.evidence import agreement, align, find_span, logprob_mean, logprob_min, logprob_span, read_confidence
+from routewright.data.evidence import agreement, align, entropy, find_span, logprob_mean, logprob_min, logprob_span, read_confidence
 
 LOGPROBS = st.lists(st.floats(-1e4, 0), min_size=1, max_size=20)
 EXTRACT = st.none() | st.sampled_from(["4", "5", ""])
@@ -21,6 +21,20 @@ PIECES = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4),
 def test_least_mean_most(logprobs: list[float]) -> None:
     assert logprob_min(logprobs) <= logprob_mean(logprobs) <= max(logprobs) <= 0
     assert logprob_mean(logprobs) == pytest.approx(np.mean(logprobs))
+
+
+@given(st.lists(st.floats(1e-9, 1), min_size=1, max_size=30), st.integers(1, 30), st.randoms(use_true_random=False))
+def test_the_top_of_a_distribution_bounds_its_entropy_from_below(weights: list[float], top: int, random: object) -> None:
+    logprobs = np.log(np.array(weights) / np.sum(weights))
+    whole = entropy(logprobs.tolist())
+    chances = np.exp(logprobs)
+    assert whole == pytest.approx(-(chances * logprobs).sum(), abs=1e-9)
+    assert 0 <= whole <= math.log(len(weights)) + 1e-9
+    likeliest = np.sort(logprobs)[::-1][:top].tolist()
+    assert entropy(likeliest) <= whole + 1e-9
+    assert entropy(likeliest[: top // 2 + 1]) <= entropy(likeliest) + 1e-9, "more of the top, never a lower bound"
+    random.shuffle(likeliest)  # type: ignore[attr-defined]
+    assert entropy(likeliest) == pytest.approx(entropy(sorted(likeliest)), abs=1e-12)
 
 
 @given(EXTRACT, st.lists(EXTRACT, min_size=1, max_size=9), st.randoms(use_true_random=False))
