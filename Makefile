@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # uv looks at local wheels only through its own variable: pass on pip's where it is set
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 PACKAGES := core data routers eval gateway
-ENTRY := train.py evaluate.py export.py collect.py scripts/make_pocket.py scripts/reproduce.py scripts/bench.py
+ENTRY := train.py evaluate.py export.py collect.py scripts/make_pocket.py scripts/reproduce.py scripts/bench.py scripts/signals.py
 
 .PHONY: setup train test lint types unit slow lock clean
 
@@ -44,7 +44,7 @@ slow: setup
 # resolve again from pyproject.toml, holding what requirements.lock already pins; without +cpu torch brings gigabytes of CUDA
 lock:
 	sed -i 's/^\(torch==[0-9.]*\)$$/\1+cpu/' requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra train --extra dev --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra train --extra serve --extra dev --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements.lock
 	sed -i 's/+cpu$$//' requirements.lock
 
 clean:

@@ -22,11 +22,12 @@ def main(cfg: DictConfig, job: run.Run) -> None:
     from routewright.data.load import Division, load, provenance
     from routewright.data.mix import Mixing, lesson
     from routewright.data.traffic import read_traffic
-    from routewright.eval import cascading, plots, report, students, summary, trial
+    from routewright.eval import cascading, deploy, plots, report, students, summary, trial
     from routewright.eval.assess import Judging
     from routewright.eval.promises import Asked
     from routewright.eval.scored import Makers
-    from routewright.gateway.bundle import Bundle
+    from routewright.gateway import bundle as gateway_bundle
+    from routewright.gateway import cascade as gateway_cascade
 
     asked, mixing = Asked.of(cfg.policy), Mixing(**cfg.mix)
     make = partial(instantiate, cfg.router)
@@ -53,6 +54,7 @@ def main(cfg: DictConfig, job: run.Run) -> None:
     with job.stage("split"):
         division = Division.of(loaded, outcomes.queries, cfg.split, cfg.cv, alone=not mixing.own, rng=job.rng("split"))
         kind, cuts, leakage = division.kind, division.cuts, division.leakage
+        settings = bundle.Settings(**cfg.bundle).checked(outcomes)
         asked.check(outcomes, held_out=len(cuts) > 1 or len(cuts[0].calibration) > 0)
     with job.stage("judge"):
         judging = Judging(cfg.policy.name, cfg.protocol, cfg.replicates, clustered=kind == "grouped", asked=asked)
@@ -76,17 +78,20 @@ def main(cfg: DictConfig, job: run.Run) -> None:
         job.facts["judged"] = "the exported router" if tried.fitted.exact else "routers of this recipe, one a fold"
         if not cfg.export:
             job.say("No router was kept: export=false judges the recipe alone.")
-        elif cfg.get("cascade"):
-            job.say("No bundle: a cascade decides by answers; its lists, thresholds and scorers are in weights.safetensors.")
-        elif bundle.exportable(encoder):
-            router, calibration = tried.fitted.router, tried.fitted.calibration
-            facts = bundle.Facts(job.name, outcomes.pool, tried.fitted.predictions.cost.mean(axis=0), job.facts["data"], metrics)
-            made = bundle.write_bundle(job.folder / "bundle", None if reads_text else encoder, router, calibration, facts)
-            sample = outcomes.queries.take(tried.fitted.rows[run.evenly(len(tried.fitted.rows), cfg.compare)])
-            exported = Bundle.load(made, threads=run.cores())
-            job.facts["export_difference"] = exported.compare(list(sample.text), calibration(router.predict(sample)).quality)
         else:
-            job.say(f"No bundle: encoder={chosen['encoder']} is asked over a network and cannot be a graph.")
+            where, reader = job.folder / "bundle", None if reads_text else encoder
+            about = deploy.About(job.name, outcomes, job.facts["data"], metrics, settings, cfg.compare)
+            reason = deploy.refusal(tried, reader)
+            if reason is not None:
+                job.say(f"No bundle: {reason}")
+            elif isinstance(tried, cascading.CascadeTrial):
+                answers = partial(gateway_cascade.quiet, said=source.said, threads=run.cores())
+                left = deploy.deploy_cascade(where, tried.kept, reader, tried.fitted, about, opened=answers)
+                job.facts |= left.facts()
+                job.say(left.told())
+            else:
+                opened = partial(gateway_bundle.quiet, threads=run.cores())
+                job.facts |= deploy.deploy(where, reader, tried.fitted, about, seed=cfg.seed, opened=opened, traffic=asked.traffic).facts()
     with job.stage("report"):
         job.write_json("metrics.json", metrics)
         view = report.View(name, metrics, tried.assessment.curves, run.told(job.manifest()))

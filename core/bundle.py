@@ -1,8 +1,7 @@
-"""Writes a bundle: one graph from tokens to quality, its tokenizer, and bundle.json, sealed last. gateway/bundle.py reads it."""
+"""Writes a router's bundle: one graph from tokens to quality, its tokenizer, a card, and bundle.json, sealed last. gateway/ reads it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from routewright.core.arrays import column_means
 from routewright.core.calibrate import Affine
 from routewright.core.contracts import Encoder, Router
-from routewright.core.files import json_bytes, sha256, write_atomic
-from routewright.core.types import Floats, InputError, Pool
+from routewright.core.familiar import Familiarity
+from routewright.core.files import sha256, write_atomic
+from routewright.core.onnx_session import session
+from routewright.core.seal import seal
+from routewright.core.types import Floats, InputError, Outcomes, Pool
 
-FORMAT = 1
+FORMAT = 2
 # of the metrics: what a bundle's reader asks for
 KEPT = (
     *("apgr", "apgr_ci", "cpt50", "cpt80", "aiq", "aiq_fixed_mix", "cost_saved_at_95", "cost_saved_at_95_ci", "gap_recovered", "auroc"),
@@ -25,14 +28,43 @@ KEPT = (
 
 
 @dataclass(frozen=True)
+class Settings:
+    """What the deployment is told beside what was learned (configs: bundle).
+
+    fallback: the model for queries unlike the training data, and when the router fails; None: the one with the best mean quality.
+    turns: user turns before the last that a decision on chat messages reads too, joined by `separator`.
+    """
+
+    fallback: str | None = None
+    turns: int = 0
+    separator: str = "\n\n"
+
+    def checked(self, outcomes: Outcomes) -> Settings:
+        """With the fallback's name filled in. Raises InputError for a model that is not in the pool, and for turns below 0."""
+        if self.turns < 0:
+            raise InputError("impossible number of turns", where="bundle.turns", expected="0 or more", found=str(self.turns))
+        names = outcomes.pool.name
+        best = names[int(np.nan_to_num(column_means(outcomes.quality), nan=-1.0).argmax())]
+        name = self.fallback if self.fallback is not None else best
+        if name not in names:
+            raise InputError("the fallback is not in the pool", where="bundle.fallback", expected="one of " + ", ".join(names), found=name)
+        return Settings(name, self.turns, self.separator)
+
+
+@dataclass(frozen=True)
 class Facts:
-    """What bundle.json says beside the graph: cost[m] is the expected USD a query (NaN: not known), metrics a run's metrics.json."""
+    """What bundle.json says beside the graph: cost[m] is the expected USD a query (NaN: not known), metrics a run's metrics.json.
+
+    settings: with a fallback. familiarity: what tells queries unlike the training data, None where the router reads text itself.
+    """
 
     name: str
     pool: Pool
     cost: Floats
     data: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    settings: Settings
+    familiarity: Familiarity | None = None
 
 
 def hostile() -> list[str | list[Any]]:
@@ -52,7 +84,7 @@ def exportable(encoder: Encoder | None) -> bool:
 
 
 def write_bundle(folder: Path, encoder: Encoder | None, router: Router, calibration: Affine, facts: Facts) -> Path:
-    """folder/router.onnx, tokenizer.json and, last, bundle.json with the sha256 of all three (its own with that field blank).
+    """folder/router.onnx, tokenizer.json and, last, bundle.json with the sha256 of every file (its own with that field blank).
 
     encoder: None where the router reads text and brings its own tokenizer. Raises InputError where the router cannot be a graph.
     """
@@ -61,24 +93,29 @@ def write_bundle(folder: Path, encoder: Encoder | None, router: Router, calibrat
     head = graph.affine(router.onnx(), calibration.scale, calibration.shift)
     reader: Any = encoder if encoder is not None else router
     model = head if encoder is None else graph.merge(encoder.onnx(), head)
+    model = model if facts.familiarity is None else facts.familiarity.beside(model)
     write_atomic(folder / "router.onnx", lambda stream: stream.write(model.SerializeToString(deterministic=True)))
     tokenizer: str = reader.tokenizer()
     write_atomic(folder / "tokenizer.json", lambda stream: stream.write(tokenizer.encode()))
-    golden = _golden(folder, tokenizer)
-    described = _described(encoder.fingerprint if encoder else sha256(tokenizer.encode()), tokenizer, facts) | {"golden": golden}
-    described["sha256"] = {name: sha256(folder / name) for name in ("router.onnx", "tokenizer.json")} | {"bundle.json": ""}
-    _check(described)
-    data = json_bytes(described)
-    seal = hashlib.sha256(data).hexdigest()
-    # the blank seal is the only empty "bundle.json" entry: filling it in must not move another byte
-    blank, filled = b'"bundle.json": ""', b'"bundle.json": "' + seal.encode() + b'"'
-    assert data.count(blank) == 1
-    return write_atomic(folder / "bundle.json", lambda stream: stream.write(data.replace(blank, filled))).parent
+    fingerprint = encoder.fingerprint if encoder else sha256(tokenizer.encode())
+    described = shared(facts) | {
+        "kind": "router",
+        "policy": {key: facts.metrics[key if key != "name" else "policy"] for key in ("name", "weak", "strong")},
+        "encoder": {"fingerprint": fingerprint, "max_tokens": longest(tokenizer)},
+        "golden": _golden(folder, tokenizer),
+    }
+    return seal(folder, described, ("router.onnx", "tokenizer.json"), "bundle.schema.json")
 
 
-def _described(fingerprint: str, tokenizer: str, facts: Facts) -> dict[str, Any]:
+def longest(tokenizer: str) -> int | None:
+    """Tokens at which this tokenizer cuts a text, None where it never does."""
+    told = (json.loads(tokenizer).get("truncation") or {}).get("max_length")
+    return None if told is None else int(told)
+
+
+def shared(facts: Facts) -> dict[str, Any]:
+    """What bundle.json says of a router as of a cascade."""
     pool, metrics = facts.pool, facts.metrics
-    truncation = json.loads(tokenizer).get("truncation") or {}
     models = [
         {
             "name": pool.name[j],
@@ -98,10 +135,11 @@ def _described(fingerprint: str, tokenizer: str, facts: Facts) -> dict[str, Any]
         "name": facts.name,
         "models": models,
         "prices": facts.data.get("prices"),
-        "policy": {"name": metrics["policy"], "weak": metrics["weak"], "strong": metrics["strong"]},
         "operating_points": metrics["operating_points"],
+        "fallback": facts.settings.fallback,
+        "familiarity": None if facts.familiarity is None else facts.familiarity.described(),
+        "conversation": {"turns": facts.settings.turns, "separator": facts.settings.separator},
         "guarantee": None,
-        "encoder": {"fingerprint": fingerprint, "max_tokens": truncation.get("max_length")},
         "data": {key: facts.data[key] for key in ("name", "revision", "content_sha256", "licence") if key in facts.data},
         "labels": metrics["labels"],
         "metrics": {key: metrics[key] for key in KEPT if key in metrics},
@@ -121,26 +159,15 @@ def _golden(folder: Path, tokenizer: str) -> list[dict[str, Any]]:
 
 def scorer(model: Path, tokenizer: str) -> Any:
     """A function from one text to (number of tokens, quality[m]) by the exported files alone."""
-    import onnxruntime
     from tokenizers import Tokenizer
 
-    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    encode = Tokenizer.from_str(tokenizer)
+    opened, encode = session(model), Tokenizer.from_str(tokenizer)
 
     def score(text: str) -> tuple[int, Floats]:
         found = encode.encode(text)
-        feed = {"input_ids": np.array([found.ids], dtype=np.int64), "attention_mask": np.array([found.attention_mask], dtype=np.int64)}
-        return len(found.ids), session.run(["quality"], feed)[0][0]
+        ids, mask = np.zeros((2, 1, max(1, len(found.ids))), dtype=np.int64)  # a graph never sees a text without a column
+        ids[0, : len(found.ids)], mask[0, : len(found.ids)] = found.ids, found.attention_mask
+        feed = {"input_ids": ids, "attention_mask": mask}
+        return len(found.ids), opened.run(["quality"], feed)[0][0]
 
     return score
-
-
-def _check(described: Mapping[str, Any]) -> None:
-    """Holds bundle.json to its published schema before it is written."""
-    import jsonschema
-
-    schema = json.loads((Path(__file__).parent / "bundle.schema.json").read_text())
-    try:
-        jsonschema.validate(json.loads(json_bytes(described)), schema)
-    except jsonschema.ValidationError as error:
-        raise InputError("bundle.json would not fit its schema", where=error.json_path, found=error.message) from None

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from routewright.core.onnx_session import session
 from routewright.core.types import Floats, InputError
 
 if TYPE_CHECKING:
@@ -72,17 +72,6 @@ def columns(head: onnx.ModelProto, chosen: Array) -> onnx.ModelProto:
         raise InputError("a graph does not have these models", expected=f"columns of 0 .. {models - 1}", found=str(chosen.tolist()))
     tail = _parse("quality = Gather <axis = 1> (score, chosen)", {"chosen": np.asarray(chosen)}, source="score", width="models")
     return _join(head, tail, ("quality", "score"))
-
-
-def session(model: Path | bytes, threads: int = 1) -> Any:
-    """An onnxruntime session on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning took 15 % more CPU and saved no time
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def run(model: onnx.ModelProto, feeds: Mapping[str, Array], threads: int = 1) -> Array:

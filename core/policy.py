@@ -108,6 +108,11 @@ def decide(quality: Floats, cost: Floats, knob: float | Floats) -> Decisions:
     return Decisions.routing(np.where(best, cost, np.inf).argmin(axis=1), quality.shape[1])
 
 
+def ranking(quality: Floats, cost: Floats, knob: float) -> Ints:
+    """[m] columns of one query's models, quality[m] and cost[m] as the policy counts it, by falling worth; the first is decide's choice."""
+    return np.lexsort((cost, -(quality - knob * cost)))
+
+
 def between(knobs: Floats, position: int) -> float:
     """A knob that lies strictly between event `position - 1` and event `position` of a falling list, so that rounding cannot move a query.
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from routewright.core.files import cache_dir, json_bytes, sha256
-from routewright.core.graph import session
 from routewright.core.hub import model_folder
+from routewright.core.onnx_session import session
 from routewright.core.trace import trace
 from routewright.core.types import Floats, InputError, Ints
 from routewright.data.vectors import cached_rows, kept

@@ -142,23 +142,32 @@ def require_router(past: Past) -> None:
 
 
 def encoder_of(past: Past, make: Make, config: Any = None) -> Any:
-    """The encoder of the run (or of `config`, in its place), None for a router that reads text.
+    """The encoder of the run, or the one of `config`, behind which eval/refit.py fits the router again; None for a router that reads text.
 
-    Raises InputError for one whose vectors are not those that the router was trained on.
+    Raises InputError for `config` beside a router that reads text, and where the run's own encoder no longer gives the vectors it was
+    trained on.
     """
+    if past.replayed is not None and config is not None:
+        mend = "Train it again: python train.py cascade=... encoder=..."
+        raise InputError("a cascade leaves with the encoder it was trained with", where=str(past.folder), expected="no encoder=", mend=mend)
     if past.fitted.router.reads == "text":
         if config is not None:
             raise InputError("this router reads text itself", where=str(past.folder), expected="no encoder", found="encoder=...")
         return None
-    encoder = make(config or past.manifest["config"]["encoder"])
-    if encoder.fingerprint != past.manifest["encoder"]:
+    encoder = make(past.manifest["config"]["encoder"] if config is None else config)
+    if config is None and is_other(past, encoder):
         raise InputError(
             "this encoder is not the one the router was trained on",
             expected=past.manifest["encoder"][:12],
             found=encoder.fingerprint[:12],
-            mend="Train with encoder=... first: a head fits the embeddings it has seen.",
+            mend="Train again: a head fits the embeddings it has seen.",
         )
     return encoder
+
+
+def is_other(past: Past, encoder: Any) -> bool:
+    """Whether this encoder's vectors are others than those that the run was trained on; never for a router that reads text (None)."""
+    return encoder is not None and encoder.fingerprint != past.manifest["encoder"]
 
 
 def on_other_data(past: Past, other: Other, make: Make, wanted: Wanted | None = None) -> list[Past]:
@@ -189,10 +198,16 @@ def _question(text: str) -> str:
 
 def _known(past: Past, make: Make) -> set[str]:
     """The questions that the run may have learned from: all of its own data, and its further training tables, which are read again."""
-    known = {_question(text) for text in past.outcomes.queries.text}
+    tables = [past.outcomes, *further_tables(past, make).values()]
+    return {_question(text) for table in tables for text in table.queries.text}
+
+
+def further_tables(past: Past, make: Make) -> dict[str, Outcomes | Battles]:
+    """The run's further training tables, by name, read again. Raises InputError for one that is no longer what the run learned from."""
+    tables = {}
     for name, config in (past.manifest["config"].get("extra") or {}).items():
         source = make(config)
-        known |= {_question(text) for text in source.load().queries.text}
+        tables[name] = source.load()
         now, then = source.provenance(), past.manifest["extra"][name]
         if any(plain(now.get(key)) != then.get(key) for key in ("revision", "files")):
             raise InputError(
@@ -202,7 +217,7 @@ def _known(past: Past, make: Make) -> set[str]:
                 found=str(now.get("revision")),
                 mend="Bring it back, or train again.",
             )
-    return known
+    return tables
 
 
 def _on_pair(past: Past, other: Other, rows: Ints, predictions: Predictions, roles: Roles | None) -> Past:

@@ -2,83 +2,133 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from routewright.core.policy import decide
-from routewright.core.types import Floats, InputError
+from routewright.core import policy
+from routewright.core.types import Floats, InputError, Ints
+from routewright.gateway.decisions import EXPLORED, ROUTED, UNFAMILIAR, Decision, Ranked, asked
+from routewright.gateway.files import opened
+from routewright.gateway.tokens import Reader
 
-FORMAT = 1
 TOLERANCE = 1e-4  # between the trained router and its bundle, and between one machine and another
-FILES = ("router.onnx", "tokenizer.json", "bundle.json")
-SEAL = re.compile(rb'"bundle\.json": "([0-9a-f]{64})"')
+FILES = ("router.onnx", "tokenizer.json", "CARD.md", "bundle.json")  # what every router's bundle holds
 
 
-class Choice(NamedTuple):
-    """One decision: the model, the operating point, and the predicted quality of every model in the bundle's order."""
-
-    model: str
-    point: str
-    quality: tuple[float, ...]
+class VerdictWarning(UserWarning):
+    """The bundle that is loaded was judged, and no help was found."""
 
 
 class Bundle:
     """An exported router. Make one with `Bundle.load`; it keeps no state between calls and may be shared by threads."""
 
-    def __init__(self, described: dict[str, Any], session: Any, tokenizer: Any) -> None:
-        self.described, self._session, self._tokenizer = described, session, tokenizer
+    def __init__(self, described: dict[str, Any], session: Any, reader: Reader) -> None:
+        self.described, self._session, self._reader = described, session, reader
         self.models: tuple[str, ...] = tuple(model["name"] for model in described["models"])
-        self.cost: Floats = np.array([np.nan if model["expected_usd"] is None else model["expected_usd"] for model in described["models"]])
+        self._usd = tuple(model["expected_usd"] for model in described["models"])
+        self.cost: Floats = np.array([np.nan if usd is None else usd for usd in self._usd], dtype=np.float64)
         self.points: dict[str, float] = {name: point["knob"] for name, point in described["operating_points"].items()}
         self.verdict: str = described["verdict"]["word"]
+        self.fallback: str = described["fallback"]
+        self.hash: str = described["sha256"]["bundle.json"]
+        strong = described["policy"]["strong"]
+        counts_calls = described["policy"]["name"] == "threshold"
+        self._counted: Floats = np.array([float(name == strong) for name in self.models]) if counts_calls else self.cost
+        self._place = {name: column for column, name in enumerate(self.models)}
+        known = described["familiarity"]
+        self._least: float | None = known and known["least"]
+        self._outputs = ["quality"] if known is None else ["quality", "familiarity"]
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int = 1) -> Bundle:
-        """Verifies the sha256 of all three files, then opens them. Raises InputError naming a file that is missing or changed."""
-        folder = Path(path)
-        data = {name: _read(folder, name) for name in FILES}
-        described = _verified(folder, data)
-        import onnxruntime
-        from tokenizers import Tokenizer
+        """Verifies the sha256 of every file, then opens them. Raises InputError naming a file that is missing or changed.
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(data["router.onnx"], options, providers=["CPUExecutionProvider"])
-        return cls(described, session, Tokenizer.from_str(data["tokenizer.json"].decode()))
+        Warns (VerdictWarning) where the verdict is "hurts" or "no evidence that it helps": such a router is an expensive coin.
+        """
+        described, files = opened(path, "router")
+        bundle = cls(described, files.session("router.onnx", threads), Reader(files.read("tokenizer.json")))
+        warn(described)
+        return bundle
 
     def score(self, texts: Sequence[str]) -> Floats:
         """quality[n,m] of every model for each text, in the order of `models`. One batch, padded to its longest text."""
-        if not texts:
-            return np.zeros((0, len(self.models)))
-        found = self._tokenizer.encode_batch(list(texts))
-        width = max(len(item.ids) for item in found)
-        ids, mask = np.zeros((2, len(texts), width), dtype=np.int64)
-        for row, item in enumerate(found):
-            ids[row, : len(item.ids)] = item.ids
-            mask[row, : len(item.ids)] = 1
-        return self._session.run(["quality"], {"input_ids": ids, "attention_mask": mask})[0].astype(np.float64)
+        return self._read(texts)[0] if texts else np.zeros((0, len(self.models)))
 
-    def decide(self, text: str, *, point: str = "balanced") -> Choice:
-        """The model for one text at a named operating point. Raises InputError for a point the bundle does not have."""
+    def familiarity(self, texts: Sequence[str]) -> Floats:
+        """[n] how near each text lies to what the router was trained on; NaN where the bundle cannot tell."""
+        return self._read(texts)[1] if texts else np.zeros(0)
+
+    def tokens(self, text: str) -> int:
+        """How many tokens are read of a text, special ones included."""
+        return self._reader([text]).counts[0]
+
+    def _read(self, texts: Sequence[str]) -> tuple[Floats, Floats, tuple[int, ...]]:
+        """quality[n,m], familiarity[n], tokens[n]."""
+        ids, mask, count = self._reader(texts)
+        found = self._session.run(self._outputs, {"input_ids": ids, "attention_mask": mask})
+        near = found[1].astype(np.float64) if len(found) > 1 else np.full(len(texts), np.nan)
+        return found[0].astype(np.float64), near, count
+
+    def decide(
+        self,
+        query: str | Sequence[Mapping[str, Any]],
+        *,
+        point: str = "balanced",
+        candidates: Sequence[str] | None = None,
+        explore: float = 0.0,
+        rng: np.random.Generator | None = None,
+    ) -> Decision:
+        """Ranks the models for one query at a named operating point. query: a text, or chat messages (the last user turn is read).
+
+        candidates: the models that may be called now, None for all. A query unlike all that the router was trained on goes to the fallback
+        model. explore: the chance with which, in place of the best, one of the candidates is drawn by `rng`, so that what is logged can
+        be evaluated later; `propensity` tells how likely the choice was. Raises InputError for a point or model that is not in the bundle,
+        and for a query that is no text.
+        """
+        knob = self.knob(point)
+        columns = self.columns(candidates)
+        quality, near, count = self._read([asked(query, **self.described["conversation"])])
+        if not np.isfinite(quality).all():
+            raise InputError("the graph gives no finite scores", where=self.described["name"], expected="a quality for every model")
+        order = columns[policy.ranking(quality[0, columns], self._counted[columns], knob)]
+        strange = self._least is not None and bool(near[0] < self._least)
+        reason, propensity = ROUTED, 1.0
+        if strange and (fallback := self._place[self.fallback]) in order:
+            order, reason = np.concatenate([[fallback], order[order != fallback]]), UNFAMILIAR
+        if explore:
+            order, reason, propensity = _explored(order, reason, explore, rng)
+        rows = tuple(self._ranked(int(j), quality[0], knob) for j in order)
+        confidence = min(max(rows[0].quality, 0.0), 1.0)
+        familiarity = None if self._least is None else float(near[0])
+        return Decision(rows[0].model, rows, point, confidence, reason, strange, familiarity, propensity, count[0], self.hash)
+
+    def _ranked(self, column: int, quality: Floats, knob: float) -> Ranked:
+        value = float(quality[column])
+        return Ranked(self.models[column], value, self._usd[column], value - knob * float(self._counted[column]))
+
+    def knob(self, point: str) -> float:
+        """Of a named operating point. Raises InputError for one that the bundle does not have."""
         if point not in self.points:
-            raise InputError(
-                f"operating point {point!r} is not in the bundle", expected="one of " + ", ".join(self.points), found=repr(point)
-            )
-        quality = self.score([text])
-        served = decide(quality, self.counted(1), self.points[point]).served
-        return Choice(self.models[int(served[0])], point, tuple(float(value) for value in quality[0]))
+            expected = "one of " + ", ".join(self.points)
+            raise InputError(f"operating point {point!r} is not in the bundle", expected=expected, found=repr(point))
+        return self.points[point]
 
-    def counted(self, n: int) -> Floats:
-        """cost[n,m] as the bundle's policy counts it: calls of the strong model, or expected USD."""
-        policy = self.described["policy"]
-        row = np.array([float(name == policy["strong"]) for name in self.models]) if policy["name"] == "threshold" else self.cost
-        return np.tile(row, (n, 1))
+    def columns(self, candidates: Sequence[str] | None) -> Ints:
+        """Their columns, in the bundle's order. Raises InputError for a model that is not in the bundle, and for none."""
+        if candidates is None:
+            return np.arange(len(self.models))
+        if isinstance(candidates, str) or not candidates:
+            raise InputError("no model may be called", expected="candidates: a list of models, or None", found=repr(candidates))
+        unknown = [name for name in candidates if name not in self._place]
+        if unknown:
+            found = ", ".join(map(repr, unknown))
+            raise InputError("a candidate is not in the bundle", expected="some of " + ", ".join(self.models), found=found)
+        return np.array(sorted({self._place[name] for name in candidates}))
 
     def compare(self, texts: Sequence[str], quality: Floats, *, batches: Sequence[int] = (1, 64), tolerance: float = TOLERANCE) -> float:
         """The largest difference to expected quality[n,m], over all batch sizes; raises InputError above `tolerance`."""
@@ -89,48 +139,57 @@ class Bundle:
                 part = order[begin : begin + size]
                 worst = max(worst, float(np.abs(self.score([texts[row] for row in part]) - quality[part]).max()))
         if not worst <= tolerance:
-            raise InputError(
-                "the bundle scores differently from the trained router", expected=f"within {tolerance:g}", found=f"{worst:.2g}"
-            )
+            expected, found = f"within {tolerance:g}", f"{worst:.2g}"
+            raise InputError("the bundle scores differently from the trained router", expected=expected, found=found)
         return worst
 
     def check_golden(self, tolerance: float = TOLERANCE) -> float:
-        """The largest difference to the golden vectors; raises InputError above `tolerance` (another runtime, another decision)."""
-        texts = [item["text"] if isinstance(item["text"], str) else item["text"][0] * item["text"][1] for item in self.described["golden"]]
-        return self.compare(texts, np.array([item["quality"] for item in self.described["golden"]]), batches=(1,), tolerance=tolerance)
+        """The largest difference to the golden vectors; raises InputError above `tolerance`, and where a text has other tokens.
+
+        Another runtime that fails here decides differently from the trained router.
+        """
+        golden = self.described["golden"]
+        texts = [golden_text(item["text"]) for item in golden]
+        for item, text in zip(golden, texts, strict=True):
+            if (count := self._reader([text]).counts[0]) != item["tokens"]:
+                raise InputError("a golden text has other tokens", where=repr(text[:40]), expected=str(item["tokens"]), found=str(count))
+        return self.compare(texts, np.array([item["quality"] for item in golden]), batches=(1,), tolerance=tolerance)
 
 
-def _read(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{name} cannot be read", where=str(folder), expected="a bundle: " + ", ".join(FILES), found=str(error.strerror)
-        ) from None
+def golden_text(entry: str | Sequence[Any]) -> str:
+    """A golden text as it is meant: a string, or a piece and how often it stands."""
+    return entry if isinstance(entry, str) else str(entry[0]) * int(entry[1])
 
 
-def _verified(folder: Path, data: dict[str, bytes]) -> dict[str, Any]:
-    """bundle.json, once its own seal and the sha256 of the other files hold."""
-    raw = data["bundle.json"]
-    seals = SEAL.findall(raw)
-    blank = SEAL.sub(b'"bundle.json": ""', raw)
-    if len(seals) != 1 or hashlib.sha256(blank).hexdigest().encode() != seals[0]:
-        raise _changed(folder, "bundle.json", "its own seal", "another content")
-    described: dict[str, Any] = json.loads(raw)
-    if described["format"] != FORMAT:
-        raise InputError(
-            "bundle.json has another format",
-            where=str(folder),
-            expected=str(FORMAT),
-            found=str(described["format"]),
-            mend="Update routewright.",
-        )
-    for name in ("router.onnx", "tokenizer.json"):
-        expected, got = described["sha256"][name], hashlib.sha256(data[name]).hexdigest()
-        if got != expected:
-            raise _changed(folder, name, f"sha256 {expected[:12]}", got[:12])
-    return described
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Without the warning, for those who say the verdict themselves."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VerdictWarning)
+        yield
 
 
-def _changed(folder: Path, name: str, expected: str, found: str) -> InputError:
-    return InputError(f"{name} was changed after export", where=str(folder), expected=expected, found=found, mend="Export the run again.")
+def quiet(path: Path, *, threads: int = 1) -> Bundle:
+    """Bundle.load, unwarned."""
+    with unwarned():
+        return Bundle.load(path, threads=threads)
+
+
+def warn(described: Mapping[str, Any]) -> None:
+    """Says what was found where the bundle was not found to help."""
+    if described["verdict"]["word"] != "helps":
+        warnings.warn(f"{described['name']}: {described['verdict']['sentence']}", VerdictWarning, stacklevel=3)
+
+
+def _explored(order: Ints, reason: str, explore: float, rng: np.random.Generator | None) -> tuple[Ints, str, float]:
+    """(order, reason, propensity) after a draw: with chance `explore` each candidate is as likely as any other."""
+    if not 0 < explore <= 1 or rng is None:
+        found = f"explore={explore:g}, rng={rng}"
+        raise InputError("exploration needs a share and a generator", expected="0 < explore <= 1 and rng=...", found=found)
+    each = explore / len(order)
+    if rng.random() >= explore:
+        return order, reason, 1 - explore + each
+    drawn = int(rng.integers(len(order)))
+    if drawn == 0:
+        return order, reason, 1 - explore + each
+    return np.concatenate([order[[drawn]], np.delete(order, drawn)]), EXPLORED, each

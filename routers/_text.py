@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from routewright.core.files import cache_dir, json_bytes, sha256
-from routewright.core.graph import Array, session
+from routewright.core.graph import Array
 from routewright.core.hub import model_folder
+from routewright.core.onnx_session import session
 from routewright.core.text import normalise, numbered
 from routewright.core.types import Bools, Floats, InputError, Ints, Predictions, Queries
 from routewright.routers._training import Examples, Recipe, Training, padded

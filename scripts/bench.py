@@ -5,6 +5,8 @@ python scripts/bench.py routers --published /path/to/env/bin/python   # beside R
 python scripts/bench.py routers --quick --only mf,sw_ranking      # tiny sizes, to see it work
 python scripts/bench.py cascades                                  # searches and replays of cascades; the same options
 python scripts/bench.py cascades --published /path/to/FrugalGPT   # beside its own search: a checkout at 2b23e6a
+python scripts/bench.py gateway --bundle minilm=outputs/<run>/bundle   # a bundle beside a gateway; --bundle again for more
+python scripts/bench.py endpoint                                  # what the endpoint takes beyond the decision
 """
 
 from __future__ import annotations
@@ -23,13 +25,15 @@ def main() -> None:
     import argparse
 
     import bench_cascades
+    import bench_gateway
+    import bench_gateway_server
     import bench_routers
 
     from routewright.core import run
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
-    kinds = {"routers": bench_routers, "cascades": bench_cascades}
+    kinds = {"routers": bench_routers, "cascades": bench_cascades, "gateway": bench_gateway, "endpoint": bench_gateway_server}
     for part, module in kinds.items():
         module.options(parts.add_parser(part, help=module.__doc__))
     given = parser.parse_args()

@@ -1,6 +1,6 @@
 """What signals share: the checks of their input, saving and loading by name, what a recorded signal is and costs. None need inherit it.
 
-A new signal sets `learned` and writes `_score`, and `_learn` where it learns. Shapes: n queries, m models.
+A new signal sets `learned` and writes `_score` and `scorer`, and `_learn` where it learns. Shapes: n queries, m models.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from routewright.core.contracts import Scorer
 from routewright.core.types import Bools, Floats, InputError, Outcomes, Strings
 from routewright.routers._stored import Stored
 from routewright.routers.base import require_seen
@@ -17,8 +18,11 @@ from routewright.routers.base import require_seen
 # how collect.py comes to record a signal
 HOW = {
     "logprob": "Collect with logprobs=true from a backend that gives them.",
+    "logprob_entropy": "Collect with logprobs=true from local models, or from a server that gives alternatives: backend.top_logprobs=5.",
     "agreement": "Collect with samples=5.",
     "majority": "Collect with samples=5.",
+    "meaning": "Collect with samples=5 encoder@meaning.encoder=minilm; recorded samples are compared without asking again.",
+    "meaning_entropy": "Collect with samples=5 encoder@meaning.encoder=minilm; recorded samples are compared without asking again.",
     "self_reported": "Collect with self_report=scale or percent.",
     "verifier": "Collect with grader@verifier=..., or hand one in: +grader@signal.grader=...",
 }
@@ -50,6 +54,9 @@ class Base(Stored):
         """None: the score costs nothing beyond the answer."""
         return None
 
+    def scorer(self) -> Scorer:
+        raise NotImplementedError(f"{type(self).__name__} must write scorer")
+
     def _check(self, train: Outcomes) -> None:
         """Raises InputError where train lacks what the signal needs."""
 
@@ -78,6 +85,10 @@ class Bought(Base):
 
     def _score(self, outcomes: Outcomes) -> Floats:
         return self._recorded(outcomes)
+
+    def scorer(self) -> Scorer:
+        """The recorded number as it is."""
+        return as_recorded(self._name())
 
     def cost(self, outcomes: Outcomes) -> Floats | None:
         """[n,m] USD; 0 where nothing was bought. Raises InputError where a model's is not known."""
@@ -136,6 +147,13 @@ def recorded(outcomes: Outcomes, name: str, who: str) -> Floats:
     return outcomes.signals[name]
 
 
+def as_recorded(*names: str, negated: bool = False) -> Scorer:
+    """The scorer of a signal that is the first of these recorded numbers which is there, or its negative."""
+    from routewright.core.scorer_graph import given
+
+    return Scorer({"kind": "recorded", "recorded": list(names)}, given(negated=negated))
+
+
 def require_some(value: Floats, name: str, who: str) -> None:
     """Raises InputError where a recorded signal is NaN everywhere; where only some models have it, theirs is used."""
     if np.isnan(value).all():
@@ -145,7 +163,7 @@ def require_some(value: Floats, name: str, who: str) -> None:
 
 
 def _how(name: str) -> str:
-    return HOW["logprob" if name.startswith("logprob") else name]
+    return HOW[name if name in HOW else "logprob"]
 
 
 def paid(outcomes: Outcomes, name: str, score: Floats, who: str, each: float | None = None) -> Floats:

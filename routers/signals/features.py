@@ -6,25 +6,26 @@ On GSM8K what such features tell of Mixtral's answers is far more than the quest
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
 
-from routewright.core.contracts import Encoder, State
+from routewright.core.answer_features import NAMES, Asked, asked, features
+from routewright.core.contracts import Encoder, Scorer, State
 from routewright.core.types import Bools, Floats, InputError, Ints, Outcomes
 from routewright.routers.signals import _pooled, _trees
-from routewright.routers.signals._features import NAMES, features
 from routewright.routers.signals.base import Learned, names_as_bytes, paid, recorded
 
-PRICED = {"agreement": "usd_samples", "majority": "usd_samples", "self_reported": "usd_self_reported"}
+PRICED = dict.fromkeys(("agreement", "majority", "meaning", "meaning_entropy"), "usd_samples") | {"self_reported": "usd_self_reported"}
 
 
 class Features(Learned):
     """Log odds that an answer is right: the mean of boosted trees over all models (routers/signals/_trees.py) and of a logistic regression
     for each model that leans on a shared one (_pooled.py). NaN where there is no answer.
 
-    Reads routers/signals/_features.py of every (query, answer), the model, and of `signals` those that were recorded, NaN for the models
-    without them; agreement, majority and self_reported may be named too, and then the score costs what they cost. query: components of
+    Reads core/answer_features.py of every (query, answer), the model, and of `signals` those that were recorded, NaN for the models
+    without them; those of PRICED may be named too, and then the score costs what they cost. query: components of
     the query's embedding, by their variance, where the queries are encoded (0: none); answer: those of the answers, by `encoder`, an
     Encoder (None: none).
     trees, learning_rate, leaves, min_leaf, l2, share (of the features, drawn for each node): of the trees; C: of the logistic regression.
@@ -65,6 +66,21 @@ class Features(Learned):
         who = type(self).__name__
         return np.sum([paid(outcomes, usd, recorded(outcomes, name, who), who) for usd, name in bought.items()], axis=0)
 
+    def scorer(self) -> Scorer:
+        """The features of core/answer_features.py and the graph behind them. Raises InputError where answers are encoded too."""
+        self._require_fitted()
+        if self.answer_.size:
+            what = "a scorer that encodes answers cannot be exported: no gateway runs a second encoder on every answer"
+            raise InputError(what, expected="signal.encoder=null", found="an encoder", mend="Train without +encoder@signal.encoder.")
+        from routewright.core.scorer_graph import features_graph
+
+        names = self._signals()
+        reader = {"kind": "features", "names": list(NAMES), "recorded": names, "embedding": bool(self.query_.size)}
+        made = features_graph(
+            self.trees_, self.pooled_, self.rank_, _pooled.FAR, features=len(NAMES), recorded=len(names), query=self.query_
+        )
+        return Scorer(reader, made)
+
     def _learn(self, train: Outcomes, rng: np.random.Generator) -> None:
         if not (self.C > 0 and self.trees >= 1 and self.query >= 0 and self.answer >= 0):
             found = f"C={self.C}, trees={self.trees}, query={self.query}, answer={self.answer}"
@@ -101,7 +117,7 @@ class Features(Learned):
         """(cells, k) float64: what is known of every chosen cell, from its own query and answer alone."""
         row, column = np.nonzero(cells)
         said, text = self._answers(outcomes), outcomes.queries.text
-        read = [features(text[i], said[i, j]) for i, j in zip(row, column, strict=True)]
+        read = [np.frombuffer(_read(text[i], said[i, j]), dtype=np.float32) for i, j in zip(row, column, strict=True)]
         parts = [np.stack(read) if read else np.empty((0, len(NAMES)))]
         for name in self._signals():
             parts.append(recorded(outcomes, name, type(self).__name__)[cells][:, None])
@@ -136,6 +152,17 @@ class Features(Learned):
         self.trees_ = {name: inner[f"trees.{name}_"] for name in parts["trees"]}
         self.pooled_ = {name: inner[f"pooled.{name}_"] for name in parts["pooled"]}
         return self
+
+
+# a training reads the same answers once for every inner fold; a gateway never comes here
+@lru_cache(maxsize=200_000)
+def _read(query: str, answer: str) -> bytes:
+    return features(_asked(query), answer).tobytes()
+
+
+@lru_cache(maxsize=50_000)
+def _asked(query: str) -> Asked:
+    return asked(query)
 
 
 def _projected(vectors: Floats, onto: Floats) -> Floats:

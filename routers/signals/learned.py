@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from routewright.core.contracts import State
+from routewright.core.contracts import Scorer, State
+from routewright.core.pairs import joined, pair_ids, parted
 from routewright.core.types import Floats, InputError, Ints, Outcomes, Queries
 from routewright.routers._text import log_odds
 from routewright.routers.bert import Bert
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-LONGEST = 16  # characters of a token, in a text that is cut
 SURE = 1e-7  # float32 knows no chance nearer to 1
-BREAK = "\x1e"  # between query and answer, where both stand in one text
 
 
 class Learned(Base):
@@ -84,13 +83,21 @@ class Learned(Base):
     def _pairs(self, outcomes: Outcomes, row: Ints, column: Ints) -> Queries:
         """Every chosen cell as a query of its own."""
         said, text = self._answers(outcomes), outcomes.queries.text
-        pairs = [f"{text[i].replace(BREAK, ' ')}{BREAK}{said[i, j]}" for i, j in zip(row, column, strict=True)]
+        pairs = [joined(text[i], said[i, j]) for i, j in zip(row, column, strict=True)]
         names = np.array([str(i) for i in range(len(pairs))], dtype=object)
         return Queries(names, np.array(pairs, dtype=object), names)
 
     def _made(self) -> Pairs:
         settings = {name: value for name, value in vars(self).items() if not name.endswith("_") and name != "max_cells"}
         return Pairs(head="quality", **settings)
+
+    def scorer(self) -> Scorer:
+        """The pair's tokens, and the encoder's graph with the log odds of the model asked behind it."""
+        self._require_fitted()
+        from routewright.core.scorer_graph import odds_of
+
+        reader = {"kind": "pair", "max_tokens": self.max_tokens}
+        return Scorer(reader, odds_of(self.net_.onnx(), SURE), self.net_.tokenizer())
 
     def state(self) -> State:
         """Everything learned, as named arrays."""
@@ -111,26 +118,16 @@ class Learned(Base):
 
 
 class Pairs(Bert):
-    """The encoder, as a router whose queries are pairs: a query, BREAK, an answer. head=quality alone."""
+    """The encoder, as a router whose queries are pairs: joined by core/pairs.py. head=quality alone."""
 
     def _asked(self, text: str) -> str:
         """The query: all answers to it stand on one side of the validation split."""
-        return text.partition(BREAK)[0]
+        return parted(text)[0]
 
     def _ids(self, texts: list[str], tokenizer: Tokenizer) -> list[Ints]:
         """Token ids of every pair within max_tokens."""
         tokenizer.no_truncation()
-        before, between, after = _special(tokenizer)
-        room = self.max_tokens - len(before) - len(between) - len(after)
-        parts = [_cut(part, room) for text in texts for part in text.partition(BREAK)[::2]]
-        found = [encoding.ids for encoding in tokenizer.encode_batch_fast(parts, add_special_tokens=False)]
-        made = []
-        for asked, said in zip(found[::2], found[1::2], strict=True):
-            first = asked[: max(room // 3, room - len(said))]
-            rest = room - len(first)
-            kept = said if len(said) <= rest else said[: rest // 2] + said[len(said) - (rest - rest // 2) :]
-            made.append(np.array([*before, *first, *between, *kept, *after], dtype=np.int64))
-        return list[Ints](made)
+        return pair_ids([parted(text) for text in texts], tokenizer, self.max_tokens)
 
     def _configured(self, config: dict[str, Any], table: Any) -> dict[str, Any]:
         """One score that the models share, at 0 where each model's own begins at its base rate."""
@@ -144,18 +141,3 @@ class Pairs(Bert):
 
     def _quality(self, outputs: torch.Tensor) -> torch.Tensor:
         return super()._quality(outputs[:, :1] + outputs[:, 1:])
-
-
-def _special(tokenizer: Tokenizer) -> tuple[list[int], list[int], list[int]]:
-    """The ids that the model's own template puts before, between and after the two texts of a pair."""
-    sample = tokenizer.encode("a", "a")
-    place = [i for i, part in enumerate(sample.sequence_ids) if part is not None]
-    second = sample.sequence_ids.index(1)
-    first = max(i for i, part in enumerate(sample.sequence_ids) if part == 0)
-    return sample.ids[: place[0]], sample.ids[first + 1 : second], sample.ids[place[-1] + 1 :]
-
-
-def _cut(text: str, room: int) -> str:
-    """Without a middle that could not be read anyway, or a text without end would take as long to split into tokens."""
-    most = LONGEST * room
-    return text if len(text) <= 2 * most else f"{text[:most]} {text[-most:]}"

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from routewright.core.contracts import Grader
+from routewright.core.contracts import Grader, Scorer
 from routewright.core.types import Floats, InputError, Outcomes
-from routewright.routers.signals.base import Base, answers, recorded, require_some
+from routewright.routers.signals.base import Base, answers, as_recorded, recorded, require_some
 
 
 class Verifier(Base):
@@ -30,6 +30,14 @@ class Verifier(Base):
             mend = "Say signal.grader.needs_gold=false, or choose a grader that can do without."
             raise InputError("a verifier has no right answer to compare with", expected="a grader that needs no gold", mend=mend)
         answers(train, who)
+
+    def scorer(self) -> Scorer:
+        """The recorded grade as it is. Raises InputError for a grader that runs here: its code cannot be a graph."""
+        if self.grader is not None:
+            mend = "Record its grades with collect.py grader@verifier=..., train with signal=verifier alone, and grade in the gateway."
+            what = f"a verifier by {type(self.grader).__name__} cannot be exported: a grader is code, not a graph"
+            raise InputError(what, expected="recorded grades", found="a grader", mend=mend)
+        return as_recorded("verifier")
 
     def _score(self, outcomes: Outcomes) -> Floats:
         if self.grader is None:

@@ -22,6 +22,9 @@ from safetensors.numpy import save as to_bytes
 from sklearn.metrics import roc_auc_score
 
 from routewright.core.contracts import Signal
+from routewright.core.feeds import Query, Scoring
+from routewright.core.onnx_session import session
+from routewright.core.pairs import pair_tokenizer
 from routewright.core.types import InputError, Outcomes
 from tests.conftest import make_outcomes
 from tests.tiny_bert import make_encoder
@@ -38,6 +41,16 @@ BOUGHT = {"agreement": "usd_samples", "self_reported": "usd_self_reported"}
 SIGNALS = ("logprob_mean", "logprob_min", "logprob_span", "agreement", "majority", "self_reported", "verifier")
 
 pytestmark = pytest.mark.filterwarnings("error")
+
+
+class Raw:
+    """A session whose raw scores stand for the chances that a bundle's graph makes of them."""
+
+    def __init__(self, opened: Any) -> None:
+        self.opened = opened
+
+    def run(self, outputs: list[str], feeds: dict[str, Any]) -> Any:
+        return self.opened.run(["raw"], feeds)
 
 
 def config(name: str) -> Any:
@@ -303,6 +316,21 @@ def test_what_a_score_costs(name: str) -> None:
     unknown = replace(outcomes, signals={key: value for key, value in outcomes.signals.items() if not key.startswith("usd_")})
     with pytest.raises(InputError, match="not known"):
         ready(name).cost(unknown)
+
+
+def test_a_gateway_scores_as_the_signal_does(name: str) -> None:
+    """By the scorer's graph, fed by core/feeds.py one answer at a time: the same raw score, NaN where the signal has none."""
+    signal, outcomes = ready(name), table(seed=1, n=12)
+    holes = {key: np.where(np.arange(12)[:, None] % 4 == 1, np.nan, value) for key, value in outcomes.signals.items()}
+    outcomes = replace(outcomes, signals=holes)
+    scorer, wanted = signal.scorer(), signal.score(outcomes)
+    raw = Raw(session(scorer.graph.SerializeToString()))
+    scoring = Scoring(scorer.reader, raw, np.full(2, 0.5), None if scorer.tokenizer is None else pair_tokenizer(scorer.tokenizer.encode()))
+    for i, j in np.ndindex(wanted.shape):
+        text = outcomes.queries.text[i]
+        query = Query(text, embedding=outcomes.queries.vectors()[i : i + 1], asked=scoring.asked(text))
+        got = scoring(query, j, outcomes.answer[i, j], {key: float(value[i, j]) for key, value in outcomes.signals.items()})
+        assert np.isclose(got, wanted[i, j], rtol=1e-5, atol=1e-5, equal_nan=True), (i, j)
 
 
 def test_hostile_answers_are_scored_in_time(name: str) -> None:

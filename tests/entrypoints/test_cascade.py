@@ -1,4 +1,4 @@
-"""train.py cascade=...: judged beside a router on one page, judged again alike, refused where it cannot be had."""
+"""train.py cascade=...: judged beside a router on one page, judged again alike, exported, refused where it cannot be had."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from routewright.gateway.cascade import CascadeBundle
 from tests.entrypoints.conftest import Entry
 from tests.entrypoints.test_student import recurring
 
@@ -23,7 +24,7 @@ def test_cascades_and_a_router_on_one_page(entry: Entry, tmp_path: Path) -> None
         ended = entry("train", *common, f"cascade={cascade}", "signal=logprob").ok()
         runs.append(ended.folder)
         assert cascade in ended.folder.name
-        assert "No bundle" in ended.out
+        assert "decisions at every named point: all equal the replay's" in ended.out
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in runs]
     for found, cascade in zip(metrics[1:], ("frugal", "consensus"), strict=True):
         assert (found["cascade"], found["signal"], found["router"]) == (cascade, "logprob", "logistic")
@@ -53,9 +54,18 @@ def test_cascades_and_a_router_on_one_page(entry: Entry, tmp_path: Path) -> None
     refused = entry("evaluate", f"runs=[{runs[1]}]", "data=zeroeval_gsm")
     assert refused.code == 1
     assert "a cascade decides by answers" in refused.err or "neither cached nor mirrored" in refused.err
-    exported = entry("export", f"run={runs[1]}")
-    assert exported.code == 1
-    assert "a cascade decides by answers" in exported.err
+    exported = entry("export", f"run={runs[2]}").ok()
+    assert "all equal the replay's" in exported.out
+    first, second = (json.loads((folder / "bundle" / "bundle.json").read_text()) for folder in (runs[2], exported.folder))
+    assert (first["kind"], first["cascade"], first["needs"]) == ("cascade", "Consensus", ["said", "score"])
+    assert set(first["operating_points"]) == set(metrics[2]["operating_points"])
+    assert first["sha256"]["scorer.onnx"] == second["sha256"]["scorer.onnx"]
+    assert [item["points"] for item in first["golden"]] == [item["points"] for item in second["golden"]]
+    served = CascadeBundle.load(exported.folder / "bundle", said=str.strip)
+    asking = served.start("What is the capital of Peru?", "quality-95")
+    while asking.next is not None:
+        asking = asking.answered("Lima", {"logprob_mean": -0.2})
+    assert asking.served.answer == "Lima"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +14,15 @@ from hydra.utils import instantiate
 from hypothesis import given
 from hypothesis import strategies as st
 
+from routewright.core.answer_features import NAMES, features
+from routewright.core.pairs import BREAK
+from routewright.core.reading import READ, equations, evaluated, final, letter, numbers, plain, question
 from routewright.core.types import InputError, Outcomes, Pool, Queries
 from routewright.data.graders.json_equal import JsonEqual
 from routewright.data.graders.unit_tests import UnitTests
-from routewright.routers.signals._features import NAMES, features
-from routewright.routers.signals._reading import READ, equations, evaluated, final, letter, numbers, plain, question
 from routewright.routers.signals.agreement import Agreement
 from routewright.routers.signals.features import Features
-from routewright.routers.signals.learned import BREAK, Learned
+from routewright.routers.signals.learned import Learned
 from routewright.routers.signals.logprob import Logprob
 from routewright.routers.signals.self_reported import SelfReported
 from routewright.routers.signals.verifier import Verifier
@@ -234,8 +236,12 @@ def test_kinds_of_log_probability() -> None:
     assert Logprob("min").score(seen).tolist() == [[-3, -4]]
     assert Logprob("span").score(seen).tolist() == [[-1, -0.5]]
     np.testing.assert_array_equal(Logprob("span", fallback=False).score(seen), [[NAN, -0.5]])
-    with pytest.raises(InputError, match="mean, min, span"):
+    with pytest.raises(InputError, match="mean, min, span, entropy"):
         Logprob("max").score(seen)
+    spread = outcomes([["x", "y"]], {"logprob_entropy": [[0.5, NAN]]})
+    np.testing.assert_array_equal(Logprob("entropy").fit(spread, rng=rng()).score(spread), [[-0.5, NAN]])
+    with pytest.raises(InputError, match=r"backend\.top_logprobs=5"):
+        Logprob("entropy").fit(seen, rng=rng())
 
 
 def test_kinds_of_agreement_and_what_they_cost() -> None:
@@ -249,8 +255,34 @@ def test_kinds_of_agreement_and_what_they_cost() -> None:
     with pytest.raises(InputError, match="in b"):
         Agreement().cost(unpriced)
     np.testing.assert_allclose(Agreement(each=5).cost(unpriced), [[0, 2.5], [0, 2.5]])
-    with pytest.raises(InputError, match="same, most"):
+    with pytest.raises(InputError, match="same, most, meaning, spread"):
         Agreement("mode").fit(seen, rng=rng())
+
+
+def test_agreement_by_meaning_costs_the_same_samples() -> None:
+    meant = {"meaning": [[NAN, 0.2]], "meaning_entropy": [[NAN, 0.5]], "usd_samples": [[NAN, 0.3]]}
+    seen = outcomes([["x", "y"]], meant)
+    for kind, score in (("meaning", [[NAN, 0.2]]), ("spread", [[NAN, -0.5]])):
+        signal = Agreement(kind).fit(seen, rng=rng())
+        np.testing.assert_allclose(signal.score(seen), score, atol=1e-7)
+        np.testing.assert_allclose(signal.cost(seen), [[0, 0.3]], atol=1e-7)
+        with pytest.raises(InputError, match=r"encoder@meaning\.encoder=minilm"):
+            Agreement(kind).fit(outcomes([["x", "y"]], {"agreement": [[0.2, 0.2]]}), rng=rng())
+
+
+@pytest.mark.parametrize(
+    ("signal", "name"),
+    [(Logprob("entropy"), "logprob_entropy"), (Agreement("spread"), "meaning_entropy"), (Agreement("meaning"), "meaning")],
+)
+def test_a_gateway_hands_in_what_was_recorded_and_the_graph_turns_it(signal: Any, name: str) -> None:
+    from onnxruntime import InferenceSession
+
+    made = signal.scorer()
+    assert made.reader == {"kind": "recorded", "recorded": [name]}
+    given_ = np.array([[0.5], [NAN]])
+    raw = InferenceSession(made.graph.SerializeToString()).run(["raw"], {"recorded": given_, "model": np.zeros(2, dtype=np.int64)})[0]
+    seen = outcomes([["x"], ["y"]], {name: given_.tolist()})
+    np.testing.assert_array_equal(raw, signal.score(seen)[:, 0])
 
 
 def test_self_reports_cost_their_prompt() -> None:
@@ -353,3 +385,21 @@ def test_a_finished_training_is_found_again(
         two = trained(encoder, table(n=12), checkpoints=True)
     assert "found this very training finished" in caplog.text
     assert one.score(table(n=12)).tobytes() == two.score(table(n=12)).tobytes()
+
+
+def test_what_cannot_be_a_graph_says_why() -> None:
+    with pytest.raises(InputError, match="a grader is code"):
+        Verifier(JsonEqual(needs_gold=False)).scorer()
+    seen = table(n=20)
+
+    class Lengths:
+        fingerprint = "lengths"
+
+        def encode(self, texts: list[str]) -> np.ndarray:
+            return np.array([[len(text), 1.0] for text in texts], dtype=np.float32)
+
+    fitted = Features(trees=2, answer=1, encoder=Lengths()).fit(seen, rng=rng())  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="second encoder"):
+        fitted.scorer()
+    assert Logprob(kind="span").scorer().reader["recorded"] == ["logprob_span", "logprob_mean"]
+    assert Logprob(kind="span", fallback=False).scorer().reader["recorded"] == ["logprob_span"]

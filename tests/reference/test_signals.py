@@ -17,9 +17,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 
 from routewright.core.probability import BLEND, Probability
+from routewright.core.reading import evaluated
 from routewright.core.types import Outcomes
 from routewright.routers.signals import _pooled, _trees
-from routewright.routers.signals._reading import evaluated
 from routewright.routers.signals.features import Features
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -1,6 +1,7 @@
 """What an answer's text tells about whether it is right, without knowing the task: a fixed list of numbers for each (query, answer).
 
-NaN where a feature does not apply. Task-agnostic: what holds of sums, options or names is read wherever they stand.
+NaN where a feature does not apply. Task-agnostic: what holds of sums, options or names is read wherever they stand. Numpy alone, and no
+memory between calls, so that a gateway that runs for months keeps nobody's texts.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
+from routewright.core.reading import FINALS, Equation, Question, cut, equations, final, letter, numbers, plain, question, words
 from routewright.core.types import Floats
-from routewright.routers.signals._reading import FINALS, Equation, Question, cut, equations, final, letter, numbers, plain, question, words
 
 NAN = float("nan")
 
@@ -87,18 +88,26 @@ OPTIONS = (
 NAMES = (*QUERY, *SHAPE, *SUMS, *FINAL, *OPTIONS)
 
 
-def features(query: str, answer: str) -> Floats:
+class Asked(NamedTuple):
+    """A query, read once for all the answers to it: the question, and the features that are its own."""
+
+    question: Question
+    own: tuple[float, ...]
+
+
+def asked(query: str) -> Asked:
+    """What is read of a query."""
+    found = question(query)
+    return Asked(found, _asked(found))
+
+
+def features(query: str | Asked, answer: str) -> Floats:
     """(len(NAMES),) float32 of one answer to one query; NaN where one does not apply."""
-    return np.frombuffer(_features(query, answer), dtype=np.float32)
-
-
-@lru_cache(maxsize=200_000)
-def _features(query: str, answer: str) -> bytes:
-    asked = question(query)
+    known = asked(query) if isinstance(query, str) else query
     text = plain(cut(answer))
-    made = _asked(asked) + _shape(asked, answer, text) + _worked(asked, text, answer)
+    made = known.own + _shape(known.question, answer, text) + _worked(known.question, text, answer)
     assert len(made) == len(NAMES), (len(made), len(NAMES))
-    return np.array(made, dtype=np.float32).tobytes()
+    return np.array(made, dtype=np.float32)
 
 
 def _log(count: float) -> float:
@@ -109,7 +118,6 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else NAN
 
 
-@lru_cache(maxsize=50_000)
 def _asked(asked: Question) -> tuple[float, ...]:
     options = [len(text) for _, text in asked.options]
     return (

@@ -1,0 +1,605 @@
+"""The decision endpoint as a real process on loopback: what it answers, what it refuses, what it counts, and reloads under load."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routewright.core.types import InputError
+from routewright.gateway.__main__ import main
+from routewright.gateway.bundle import Bundle, golden_text
+from routewright.gateway.decisions import EXPLORED
+from routewright.gateway.reload import Reloading
+from routewright.gateway.serve_requests import RefusedError, Requests, parsed
+from routewright.gateway.server import Endpoint, Settings
+from tests.gateway_bundles import put, tiny_bundle
+
+JSON = {"Content-Type": "application/json"}
+LIMIT = 128 * 1024
+SECRET = "tiramisu with a pinch of saffron"
+
+
+class Reply(NamedTuple):
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Server(NamedTuple):
+    """A process that serves, and what it is asked."""
+
+    process: subprocess.Popen[str]
+    port: int
+    log: Path
+
+    def client(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def ask(self, method: str, path: str, body: bytes | str | None = None, headers: dict[str, str] | None = None) -> Reply:
+        client = self.client()
+        client.request(method, path, body.encode() if isinstance(body, str) else body, headers or {})
+        answer = client.getresponse()
+        reply = Reply(answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()})
+        client.close()
+        return reply
+
+    def route(self, **request: Any) -> Reply:
+        return self.ask("POST", "/v1/route", json.dumps(request), JSON)
+
+    def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        """(name, labels) -> value, read by Prometheus' own parser."""
+        from prometheus_client.parser import text_string_to_metric_families
+
+        text = self.ask("GET", "/metrics").body.decode()
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in samples}
+
+    def counted(self, name: str, **labels: str) -> float:
+        return self.metrics().get((f"routewright_{name}", tuple(sorted(labels.items()))), 0.0)
+
+
+@contextmanager
+def serving(folder: Path, *options: str) -> Iterator[Server]:
+    log = folder.with_name(folder.name + ".log")
+    command = [sys.executable, "-m", "routewright.gateway", "serve", str(folder), "--port", "0", "--reload-s", "0.05", *options]
+    with log.open("w") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        try:
+            assert line.startswith("listening on "), log.read_text()
+            port = line.strip().rpartition(":")[2]
+            yield Server(process, int(port) if port.isdecimal() else 0, log)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return tiny_bundle(tmp_path_factory.mktemp("one"), familiar=True), tiny_bundle(tmp_path_factory.mktemp("two"), shift=0.3)
+
+
+@pytest.fixture(scope="module")
+def server(bundles: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all tests that leave its folder alone."""
+    with serving(shutil.copytree(bundles[0], tmp_path_factory.mktemp("served") / "bundle"), "--limit", str(LIMIT)) as made:
+        yield made
+        assert made.counted("internal_errors_total") == 0
+        assert SECRET not in made.log.read_text()
+
+
+def until(found: Callable[[], bool], seconds: float = 30.0) -> bool:
+    end = time.monotonic() + seconds
+    while not found() and time.monotonic() < end:
+        time.sleep(0.02)
+    return found()
+
+
+# ---- what it answers
+
+
+@pytest.mark.parametrize("point", ["balanced", "cheapest", "quality-95"])
+def test_decisions_are_those_of_the_bundle(server: Server, bundles: tuple[Path, Path], point: str) -> None:
+    """Every golden text: the same JSON, and scores to 1e-6."""
+    bundle, client = Bundle.load(bundles[0]), server.client()
+    for item in bundle.described["golden"]:
+        text = golden_text(item["text"])
+        client.request("POST", "/v1/route", json.dumps({"text": text, "point": point}).encode(), JSON)
+        told = json.loads(client.getresponse().read())
+        expected = json.loads(json.dumps(bundle.decide(text, point=point).described()))
+        quality = {row["model"]: row["quality"] for row in told["ranked"]}
+        assert [quality[model] for model in bundle.models] == pytest.approx(bundle.score([text])[0], abs=1e-6)
+        assert told == expected
+
+
+def test_messages_candidates_and_classify(server: Server, bundles: tuple[Path, Path]) -> None:
+    bundle = Bundle.load(bundles[0])
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "abc"}]}]
+    told = server.route(messages=messages, candidates=["small"]).json
+    assert told == json.loads(json.dumps(bundle.decide("abc", candidates=["small"]).described()))
+    classified = server.ask("POST", "/classify", '{"text": "abc"}', JSON).json
+    assert list(classified["labels"]) == list(bundle.models)
+    assert list(classified["labels"].values()) == pytest.approx(bundle.score(["abc"])[0], abs=1e-6)
+    assert classified["label"] == bundle.decide("abc").model
+    assert classified["score"] == classified["labels"][classified["label"]]
+
+
+def test_a_session_keeps_its_model(server: Server) -> None:
+    first = server.route(text="a", session="s1", point="cheapest").json
+    second = server.route(text="abcabcabcabc", session="s1", point="cheapest", prompt_tokens=1000).json
+    assert (first["session"], first["turn"], first["cache_lost_usd"]) == ("s1", 1, 0.0)
+    assert (second["turn"], second["model"]) == (2, first["model"])
+    assert server.counted("sessions") >= 1
+    assert "turn" not in server.route(text="a").json
+
+
+def test_exploration_tells_how_likely_its_choice_was(server: Server) -> None:
+    told = [server.route(text="abc", explore=1).json for _ in range(40)]
+    assert {row["propensity"] for row in told} == {0.5}
+    assert {row["model"] for row in told} == {"small", "large"}
+    assert any(row["reason"] == EXPLORED for row in told)
+
+
+def test_health_tells_the_bundle(server: Server, bundles: tuple[Path, Path]) -> None:
+    told = server.ask("GET", "/healthz").json
+    bundle = Bundle.load(bundles[0])
+    assert (told["bundle"], told["verdict"], told["sentence"]) == (bundle.hash, "helps", "It helps.")
+    assert (told["models"], told["points"]) == (["small", "large"], list(bundle.points))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told["since"])
+    assert told["refused"] is None
+
+
+def test_metrics_count_requests_decisions_and_time(server: Server) -> None:
+    def counts() -> list[float]:
+        return [
+            server.counted("requests_total", route="/v1/route", status="200"),
+            server.counted("requests_total", route="/v1/route", status="422"),
+            server.counted("requests_total", route="other", status="404"),
+            server.counted("decisions_total", model="large", reason="routed", point="quality-95"),
+            server.counted("request_seconds_count", route="/v1/route"),
+        ]
+
+    before = counts()
+    assert server.route(text="abc", point="quality-95").json["model"] == "large"
+    assert server.route(text=1).status == 422
+    assert server.ask("GET", "/" + "x" * 50).status == 404
+    assert np.subtract(counts(), before).tolist() == [1, 1, 1, 1, 2]
+    assert "process_cpu_seconds_total" in {name for name, _ in server.metrics()}
+
+
+# ---- what it refuses
+
+REFUSED: list[tuple[str, bytes | str, int, str]] = [
+    ("no JSON", "{", 400, "not JSON"),
+    ("nothing", "", 400, "not JSON"),
+    ("no UTF-8", b'{"text": "\xff"}', 400, "not UTF-8"),
+    ("UTF-16", '{"text": "a"}'.encode("utf-16"), 400, "not UTF-8"),
+    ("a byte order mark", b'\xef\xbb\xbf{"text": "a"}', 400, "not JSON"),
+    ("a lone surrogate", '{"text": "\\ud800"}', 400, "not Unicode"),
+    ("a lone surrogate in a key", '{"\\udfff": 1}', 400, "not Unicode"),
+    ("NaN", '{"text": "a", "explore": NaN}', 400, "not JSON"),
+    ("-Infinity", '{"text": "a", "explore": -Infinity}', 400, "not JSON"),
+    ("a key twice", '{"text": "a", "text": "b"}', 400, "twice"),
+    ("a key twice inside", '{"messages": [{"role": "user", "role": "system"}]}', 400, "twice"),
+    ("deep arrays", "[" * 30_000, 400, "too deeply"),
+    ("deep objects", '{"a":' * 10_000 + "1" + "}" * 10_000, 400, "too deeply"),
+    ("a number of 5,000 digits", '{"text": "a", "prompt_tokens": ' + "9" * 5000 + "}", 400, "not JSON"),
+    ("a number beyond floats", '{"text": "a", "explore": 1e999}', 422, "out of range"),
+    ("an array", "[]", 422, "wrong type"),
+    ("null", "null", 422, "wrong type"),
+    ("no query", "{}", 422, "either field"),
+    ("two queries", '{"text": "a", "messages": [{"role": "user", "content": "a"}]}', 422, "either field"),
+    ("an unknown field", '{"text": "a", "model": "large"}', 422, "unknown field"),
+    ("text of another type", '{"text": 1}', 422, "wrong type"),
+    ("null for text", '{"text": null}', 422, "wrong type"),
+    ("an unknown point", '{"text": "a", "point": "best"}', 422, "not in the bundle"),
+    ("an unknown model", '{"text": "a", "candidates": ["gpt"]}', 422, "not in the bundle"),
+    ("no candidates", '{"text": "a", "candidates": []}', 422, "too few"),
+    ("candidates of another type", '{"text": "a", "candidates": [1]}', 422, "wrong type"),
+    ("explore as a flag", '{"text": "a", "explore": true}', 422, "wrong type"),
+    ("explore above 1", '{"text": "a", "explore": 1.5}', 422, "out of range"),
+    ("an empty session", '{"text": "a", "session": ""}', 422, "wrong length"),
+    ("a long session", json.dumps({"text": "a", "session": "s" * 257}), 422, "wrong length"),
+    ("prompt_tokens alone", '{"text": "a", "prompt_tokens": 5}', 422, "missing"),
+    ("half a token", '{"text": "a", "session": "s", "prompt_tokens": 0.5}', 422, "wrong type"),
+    ("too many tokens", '{"text": "a", "session": "s", "prompt_tokens": 1e18}', 422, "out of range"),
+    ("no messages", '{"messages": []}', 422, "too few"),
+    ("a message without a role", '{"messages": [{"content": "a"}]}', 422, "missing"),
+    ("no user", '{"messages": [{"role": "system", "content": "a"}]}', 422, "no user turn"),
+    ("a user without words", '{"messages": [{"role": "user", "content": null}]}', 422, "no text"),
+    ("content of another type", '{"messages": [{"role": "user", "content": {"a": 1}}]}', 422, "wrong type"),
+    ("a part without text", '{"messages": [{"role": "user", "content": [{"type": "text"}]}]}', 422, "no text"),
+    ("too much", json.dumps({"text": "a" * LIMIT}), 413, "too large"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "what"), [pytest.param(*row[1:], id=row[0]) for row in REFUSED])
+def test_refused_bodies(server: Server, body: bytes | str, status: int, what: str) -> None:
+    reply = server.ask("POST", "/v1/route", body, JSON)
+    assert (reply.status, reply.headers["content-type"]) == (status, "application/json")
+    assert list(reply.json) == ["error"]
+    assert set(reply.json["error"]) == {"what", "where", "expected", "found", "mend"}
+    assert what in reply.json["error"]["what"]
+    assert server.ask("POST", "/classify", body, JSON).status in (400, 413, 422)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "headers"),
+    [
+        ("GET", "/", 404, {}),
+        ("POST", "/v1/route/", 404, JSON),
+        ("GET", "/v1/route", 405, {}),
+        ("PUT", "/v1/route", 405, JSON),
+        ("DELETE", "/classify", 405, {}),
+        ("POST", "/healthz", 405, JSON),
+        ("TRACE", "/metrics", 405, {}),
+        ("POST", "/v1/route", 415, {}),
+        ("POST", "/v1/route", 415, {"Content-Type": "text/plain"}),
+        ("POST", "/v1/route", 415, {"Content-Type": "application/json; charset=latin-1"}),
+        ("POST", "/v1/route", 415, JSON | {"Content-Encoding": "gzip"}),
+        ("POST", "/v1/route", 200, {"Content-Type": 'Application/JSON; charset="UTF-8"'}),
+    ],
+)
+def test_methods_paths_and_types(server: Server, method: str, path: str, status: int, headers: dict[str, str]) -> None:
+    reply = server.ask(method, path, b'{"text": "a"}', headers)
+    assert reply.status == status
+    assert ("allow" in reply.headers) == (status == 405)
+    assert status == 200 or set(reply.json["error"]) == {"what", "where", "expected", "found", "mend"}
+
+
+def test_a_body_without_a_length_is_cut_at_the_limit(server: Server) -> None:
+    """Sent in chunks, more than the limit and without end: answered before it ends."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as wire:
+        head = "POST /v1/route HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        wire.sendall(head.encode() + 3 * (f"{LIMIT // 2:x}\r\n".encode() + b"x" * (LIMIT // 2) + b"\r\n"))
+        assert wire.recv(4096).startswith(b"HTTP/1.1 413")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as wire:  # it says so, and sends nothing
+        wire.sendall(head.replace("Transfer-Encoding: chunked", "Content-Length: 999999999999").encode())
+        assert wire.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+def test_senders_that_leave_or_speak_no_http_do_no_harm(server: Server) -> None:
+    head = "POST /v1/route HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    for sent in (head.encode() + b'{"text"', b"\x00\xff" * 50, b"GET\r\n\r\n", head.encode()[:40]):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as wire:
+            wire.sendall(sent)
+    assert server.route(text="abc").status == 200
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_a_query_is_never_logged(server: Server) -> None:
+    """Nor a session; the fixture looks through the log when the server has ended."""
+    assert server.route(text=SECRET, session=SECRET, point=SECRET).status == 422
+    assert server.route(text=SECRET, session=SECRET).status == 200
+    assert SECRET not in server.ask("GET", "/metrics").body.decode()
+
+
+def test_an_error_of_the_server_s_own_tells_neither_log_nor_sender(
+    bundles: tuple[Path, Path], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(bundle: Bundle, query: str, **options: Any) -> None:
+        raise KeyError(query)
+
+    endpoint = Endpoint(Reloading(bundles[0]))
+    monkeypatch.setattr(Bundle, "decide", broken)
+    answer = endpoint.route(json.dumps({"text": SECRET}).encode())
+    assert answer.status == 500
+    assert SECRET not in answer.body.decode() + caplog.text
+    assert "KeyError" in caplog.text
+    assert b"routewright_internal_errors_total 1.0" in endpoint.measured().body
+
+
+# ---- the schema
+
+
+def test_the_document_is_true_to_the_bundle(server: Server) -> None:
+    told = server.ask("GET", "/openapi.json").json
+    fields = told["components"]["schemas"]["RouteRequest"]["properties"]
+    assert fields["point"]["enum"] == ["balanced", "cheapest", "quality-95"]
+    assert fields["point"]["default"] == "balanced"
+    assert fields["candidates"]["items"]["enum"] == ["small", "large"]
+    assert set(told["paths"]) == {"/v1/route", "/classify", "/healthz", "/metrics", "/openapi.json"}
+
+
+def test_answers_fit_the_published_schemas(server: Server) -> None:
+    import jsonschema
+
+    document = server.ask("GET", "/openapi.json").json
+    for schema, reply in (
+        ("Decision", server.route(text="abc")),
+        ("Decision", server.route(text="abc", session="s2")),
+        ("Classified", server.ask("POST", "/classify", '{"text": "abc"}', JSON)),
+        ("Health", server.ask("GET", "/healthz")),
+        ("Error", server.route(text=1)),
+    ):
+        jsonschema.validate(reply.json, {"$ref": f"#/components/schemas/{schema}", "components": document["components"]})
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 2)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["", "a", "b" * 300])
+)
+PARTS = st.dictionaries(st.sampled_from(["type", "text", "other"]), SCALARS, max_size=2)
+MESSAGES = st.dictionaries(st.sampled_from(["role", "content", "name"]), SCALARS | st.lists(PARTS, max_size=2), max_size=3)
+FIELDS = {
+    "text": st.just("a") | SCALARS,
+    "messages": st.just([{"role": "user", "content": "a"}]) | st.lists(MESSAGES | SCALARS, max_size=2) | SCALARS,
+    "point": st.just("balanced") | SCALARS,
+    "candidates": st.lists(st.just("small") | SCALARS, max_size=2) | SCALARS,
+    "session": st.just("s") | SCALARS,
+    "prompt_tokens": st.sampled_from([0, 10, 5.0, 10**9, 10**9 + 1, 0.5]) | SCALARS,
+    "explore": st.sampled_from([0, 0.5, 1, 1.0001]) | SCALARS,
+    "unknown": SCALARS,
+}
+
+
+@given(st.fixed_dictionaries({}, optional=FIELDS) | st.lists(SCALARS, max_size=2) | SCALARS, st.sampled_from(["route", "classify"]))
+def test_the_checks_agree_with_a_validator_on_the_same_schema(value: Any, kind: str) -> None:
+    import jsonschema
+
+    requests = Requests()
+    document = requests.document(None, "balanced")
+    schema = {"$ref": f"#/components/schemas/{kind.capitalize()}Request", "components": document["components"]}
+    try:
+        getattr(requests, kind)(json.dumps(value).encode())
+        status = 200
+    except RefusedError as error:
+        status = error.status
+    assert status == (200 if jsonschema.Draft202012Validator(schema).is_valid(value) else 422)
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: json.dumps({"text": text}).encode()))
+def test_any_bytes_are_json_or_refused(body: bytes) -> None:
+    try:
+        found = parsed(body)
+    except RefusedError as error:
+        assert error.status == 400  # noqa: PT017 - most bytes are refused, some are not
+    else:
+        assert found == json.loads(body.decode())
+
+
+def test_schemathesis_finds_no_way_through(server: Server) -> None:
+    """Made-up requests from the served document, right and wrong: no 5xx, no answer that the document does not promise."""
+    pytest.importorskip("schemathesis", reason="schemathesis is not installed (extra dev)")
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    checks += ",negative_data_rejection,unsupported_method"
+    url = f"http://127.0.0.1:{server.port}/openapi.json"
+    command = [sys.executable, "-m", "schemathesis.cli", "run", url, "--checks", checks, "--phases", "examples,coverage,fuzzing"]
+    ended = subprocess.run([*command, "--max-examples", "20", "--seed", "1", "--no-color"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]
+    assert server.counted("internal_errors_total") == 0
+
+
+# ---- its life
+
+
+def test_reloads_while_requests_run_lose_none(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    """Six swaps and a corrupt bundle between them under eight clients: every request is answered, wholly by one bundle or the other."""
+    folder = shutil.copytree(bundles[0], tmp_path / "bundle")
+    two = [Bundle.load(path) for path in bundles]
+    expected = {bundle.hash: json.loads(json.dumps(bundle.decide("abc").described())) for bundle in two}
+    with serving(folder) as server:
+        ended, answers = threading.Event(), list[Any]()
+
+        def run() -> None:
+            client = server.client()
+            while not ended.is_set():
+                client.request("POST", "/v1/route", b'{"text": "abc"}', JSON)
+                reply = client.getresponse()
+                answers.append((reply.status, json.loads(reply.read())))
+
+        clients = [threading.Thread(target=run) for _ in range(8)]
+        for client in clients:
+            client.start()
+        for turn in range(1, 7):
+            (folder / "router.onnx").write_bytes(b"half a graph")
+            assert until(lambda: server.ask("GET", "/healthz").json["refused"] is not None)
+            put(bundles[turn % 2], folder)
+            wanted = two[turn % 2].hash
+            assert until(lambda wanted=wanted: server.ask("GET", "/healthz").json["bundle"] == wanted)  # type: ignore[misc]
+        ended.set()
+        for client in clients:
+            client.join()
+        assert len(answers) > 100
+        assert {status for status, _ in answers} == {200}
+        assert all(told == expected[told["bundle"]] for _, told in answers)
+        assert {told["bundle"] for _, told in answers} == set(expected)
+        assert server.counted("reloads_total", result="ok") == 6
+        assert server.counted("reloads_total", result="refused") >= 6
+        assert server.counted("requests_total", route="/v1/route", status="200") == len(answers)
+
+
+def test_a_corrupt_swap_is_told_and_the_old_bundle_serves(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(bundles[0], tmp_path / "bundle")
+    with serving(folder, "--reload-s", "3600") as server:
+        before = server.ask("GET", "/healthz").json
+        (folder / "tokenizer.json").write_text("{}")
+        time.sleep(0.2)
+        assert server.ask("GET", "/healthz").json == before, "nobody looks for an hour"
+        server.process.send_signal(signal.SIGHUP)
+        assert until(lambda: server.ask("GET", "/healthz").json["failures"] == 1)
+        told = server.ask("GET", "/healthz").json
+        assert (told["bundle"], told["since"]) == (before["bundle"], before["since"])
+        assert "tokenizer.json was changed" in told["refused"]["what"]
+        assert server.counted("bundle_refused") == 1
+        assert server.route(text="abc").json["bundle"] == before["bundle"]
+        assert "tokenizer.json was changed" in server.log.read_text()
+        put(bundles[0], folder)
+        server.process.send_signal(signal.SIGHUP)
+        assert until(lambda: server.ask("GET", "/healthz").json["refused"] is None)
+
+
+def test_waiting_for_a_bundle_is_503_until_it_comes(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    with serving(folder, "--wait") as server:
+        for reply in (server.ask("GET", "/healthz"), server.route(text="abc"), server.ask("POST", "/classify", '{"text": "a"}', JSON)):
+            assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+            assert reply.json["error"]["what"] == "bundle.json cannot be read"
+        assert server.ask("GET", "/openapi.json").status == server.ask("GET", "/metrics").status == 200
+        shutil.copytree(bundles[0], folder)
+        assert until(lambda: server.ask("GET", "/healthz").status == 200)
+        assert server.route(text="abc").status == 200
+
+
+def test_sigterm_at_once_ends_it_too(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    """Between the first line and the first request, when the server's own handling is not in place yet."""
+    with serving(shutil.copytree(bundles[0], tmp_path / "bundle")) as server:
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+
+
+def test_sessions_go_on_after_a_reload(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(bundles[0], tmp_path / "bundle")
+    reloading = Reloading(folder)
+    endpoint = Endpoint(reloading)
+
+    def turn() -> Any:
+        return json.loads(endpoint.route(b'{"text": "abcabcabc", "session": "s"}').body)
+
+    assert [turn()["turn"], turn()["turn"]] == [1, 2]
+    put(bundles[1], folder)
+    assert reloading.check()
+    told = turn()
+    assert (told["turn"], told["bundle"]) == (3, reloading.bundle.hash), "both bundles have the session's model"
+
+
+def test_sigterm_answers_what_is_in_flight(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    with serving(shutil.copytree(bundles[0], tmp_path / "bundle")) as server:
+        body, client = b'{"text": "abc"}', server.client()
+        client.putrequest("POST", "/v1/route")
+        client.putheader("Content-Type", "application/json")
+        client.putheader("Content-Length", str(len(body)))
+        client.endheaders(body[:5])
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        client.send(body[5:])
+        assert client.getresponse().status == 200
+        assert server.process.wait(30) == 0
+        with pytest.raises(ConnectionRefusedError):
+            server.route(text="abc")
+
+
+def test_a_unix_socket(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    path = Path("/tmp") / f"routewright-{os.getpid()}-{random.randrange(10**6)}.sock"  # a socket's path has 108 bytes at most
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))  # as a killed server leaves it
+    with serving(shutil.copytree(bundles[0], tmp_path / "bundle"), "--uds", str(path)) as server:
+        with socket.socket(socket.AF_UNIX) as wire:
+            wire.connect(str(path))
+            wire.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert wire.recv(4096).startswith(b"HTTP/1.1 200")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+    assert not path.exists()
+
+
+def test_more_than_may_wait_are_turned_away(bundles: tuple[Path, Path]) -> None:
+    """With one slow thread and one place to wait: the third request is told at once, and health does not wait at all."""
+    from starlette.testclient import TestClient
+
+    from routewright.gateway.server import Answer, application
+
+    endpoint = Endpoint(Reloading(bundles[0]), Settings(workers=1, waiting=1))
+    free = threading.Event()
+
+    def slow(body: bytes) -> Answer:
+        free.wait(30)
+        return Answer.json(200, {})
+
+    endpoint.route = slow  # type: ignore[method-assign]
+    with TestClient(application(endpoint)) as client:
+        found: list[int] = []
+        threads = [threading.Thread(target=lambda: found.append(client.post("/v1/route", json={}).status_code)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        assert until(lambda: found == [503])
+        assert client.get("/healthz").status_code == 200
+        free.set()
+        for thread in threads:
+            thread.join()
+    assert found == [503, 200, 200]
+    assert b"routewright_overloaded_total 1.0" in endpoint.measured().body
+
+
+# ---- the command line
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line with which a command ends that cannot be done."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert capsys.readouterr().out == ""
+    return str(ended.value)
+
+
+def test_decide_and_check(bundles: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["decide", str(bundles[0]), "abc", "--point", "quality-95"])
+    expected = Bundle.load(bundles[0]).decide("abc", point="quality-95").described()
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(expected))
+    main(["check", str(bundles[0])])
+    assert "golden vectors: 64 within" in capsys.readouterr().out
+    broken = shutil.copytree(bundles[0], tmp_path / "broken")
+    (broken / "router.onnx").write_bytes(b"")
+    assert failed(capsys, "check", str(broken)).startswith("routewright.gateway: router.onnx was changed after export")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--point", "best"], "operating point 'best' is not in the bundle"),
+        (["--port", "99999"], "cannot listen"),
+        (["--host", "203.0.113.1"], "cannot listen"),
+        (["--limit", "0"], "impossible settings"),
+        (["--reload-s", "0"], "impossible reloading"),
+    ],
+)
+def test_serve_does_not_start_on_what_cannot_be(
+    bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert said in failed(capsys, "serve", str(bundles[0]), *options)
+
+
+def test_an_address_in_use_is_told(server: Server, bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "cannot listen" in failed(capsys, "serve", str(bundles[0]), "--port", str(server.port))
+
+
+def test_answers_are_sent_without_delay(server: Server) -> None:
+    """Without the protocol's name on the socket, asyncio leaves Nagle's algorithm on: 44 ms for every request of a kept connection."""
+    client, took = server.client(), []
+    for _ in range(20):
+        begun = time.perf_counter()
+        client.request("POST", "/v1/route", b'{"text": "abc"}', JSON)
+        client.getresponse().read()
+        took.append(time.perf_counter() - begun)
+    assert sorted(took)[10] < 0.035
+
+
+def test_impossible_settings() -> None:
+    with pytest.raises(InputError, match="impossible settings"):
+        Settings(workers=0)
