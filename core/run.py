@@ -151,8 +151,8 @@ class Run:
 
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
         run = cls(kind, cfg, f"{kind}-{_label(cfg)}-{_digest(plain)}", Path(str(cfg.outputs)))
-        run.folder.mkdir(parents=True)
         try:
+            run.folder.mkdir(parents=True)  # inside: a signal that comes right behind it must not leave the folder
             yield run
             run.finish()
         except BaseException:

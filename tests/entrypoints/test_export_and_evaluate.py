@@ -323,6 +323,7 @@ def behind(entry, folder: Path, *words: str):
     return ended, load_manifest(ended.folder), found, first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [("cv=3",), ("split.kind=grouped", "split.calibration=0", "shuffled_labels=false", "seed=3")])
 def test_behind_an_encoder_with_the_same_vectors_the_same_router_comes_out(entry, trained, more: tuple[str, ...]) -> None:
     """No text has 200 tokens, so another limit is another encoder with the same vectors: the recipe is repeated to the last figure."""
@@ -360,6 +361,7 @@ def test_behind_another_encoder_both_results_and_their_difference_are_told(entry
         assert Bundle.load(ended.folder / "bundle").check_golden() <= 1e-4
 
 
+@pytest.mark.slow
 def test_behind_another_encoder_further_tables_are_kept_as_the_run_kept_them(entry, trained, tmp_path: Path) -> None:
     import csv
 

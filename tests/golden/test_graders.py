@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Any
 
 import pytest
@@ -383,4 +384,13 @@ def _within_two_seconds(grader: Any, text: str) -> None:
     started = time.process_time()
     grader.extract(text)
     took = time.process_time() - started
-    assert took < 4, f"{type(grader).__name__} took {took:.1f} s"  # twice what it should be: the machine may be busy
+    assert took < 4 * _slowness(), f"{type(grader).__name__} took {took:.1f} s"  # twice what it should be: the machine may be busy
+
+
+@cache
+def _slowness() -> float:
+    """How much slower this machine is than one that adds five million numbers in .35 s; 1 for a faster one."""
+    begun, total = time.process_time(), 0
+    for number in range(5_000_000):
+        total += number
+    return max(1.0, (time.process_time() - begun) / 0.35)
