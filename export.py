@@ -10,7 +10,6 @@ from functools import partial
 from omegaconf import DictConfig, OmegaConf
 
 from routewright.core import bundle, run
-from routewright.core.types import InputError
 
 
 @run.entry("export")
@@ -29,8 +28,7 @@ def main(cfg: DictConfig, job: run.Run) -> None:
         if past.replayed is None:
             again.require_router(past)
         encoder = again.encoder_of(past, instantiate, cfg.get("encoder"))
-    if not bundle.exportable(encoder):
-        raise InputError("this encoder is asked over a network and cannot be a graph", where=cfg.run, expected="one that runs in a process")
+    bundle.require_exportable(encoder, cfg.run)
     manifest, config, name = past.manifest, past.manifest["config"], past.manifest["name"]
     job.facts |= {"run": str(past.folder), "data": manifest["data"], "encoder": "none" if encoder is None else encoder.fingerprint}
     metrics, page = json.loads((past.folder / "metrics.json").read_text()), (past.folder / "report.html").read_text()

@@ -79,19 +79,20 @@ def main(cfg: DictConfig, job: run.Run) -> None:
         if not cfg.export:
             job.say("No router was kept: export=false judges the recipe alone.")
         else:
-            where, reader = job.folder / "bundle", None if reads_text else encoder
             about = deploy.About(job.name, outcomes, job.facts["data"], metrics, settings, cfg.compare)
-            reason = deploy.refusal(tried, reader)
-            if reason is not None:
-                job.say(f"No bundle: {reason}")
-            elif isinstance(tried, cascading.CascadeTrial):
-                answers = partial(gateway_cascade.quiet, said=source.said, threads=run.cores())
-                left = deploy.deploy_cascade(where, tried.kept, reader, tried.fitted, about, opened=answers)
+            where, reader, threads = job.folder / "bundle", None if reads_text else encoder, run.cores()
+            left: deploy.Deployed | deploy.DeployedCascade
+            try:
+                if isinstance(tried, cascading.CascadeTrial):
+                    answers = partial(gateway_cascade.quiet, said=source.said, threads=threads)
+                    left = deploy.deploy_cascade(where, tried.kept, reader, tried.fitted, about, opened=answers)
+                    job.say(left.told())
+                else:
+                    opened = partial(gateway_bundle.quiet, threads=threads)
+                    left = deploy.deploy(where, reader, tried.fitted, about, seed=cfg.seed, opened=opened, traffic=asked.traffic)
                 job.facts |= left.facts()
-                job.say(left.told())
-            else:
-                opened = partial(gateway_bundle.quiet, threads=run.cores())
-                job.facts |= deploy.deploy(where, reader, tried.fitted, about, seed=cfg.seed, opened=opened, traffic=asked.traffic).facts()
+            except bundle.NoBundleError as error:
+                job.say(f"No bundle: {error}")
     with job.stage("report"):
         job.write_json("metrics.json", metrics)
         view = report.View(name, metrics, tried.assessment.curves, run.told(job.manifest()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from routewright.core.familiar import Familiarity
 from routewright.core.files import sha256, write_atomic
 from routewright.core.onnx_session import session
 from routewright.core.seal import seal
+from routewright.core.text import unfolded
 from routewright.core.types import Floats, InputError, Outcomes, Pool
 
 FORMAT = 2
@@ -25,6 +26,15 @@ KEPT = (
     *("apgr", "apgr_ci", "cpt50", "cpt80", "aiq", "aiq_fixed_mix", "cost_saved_at_95", "cost_saved_at_95_ci", "gap_recovered", "auroc"),
     *("brier", "ece", "models", "n_train", "n_test", "protocol", "usage", "withheld"),
 )
+
+
+class NoBundleError(InputError):
+    """What was trained cannot leave, and why: the run is whole without a bundle."""
+
+    @classmethod
+    def of(cls, error: InputError) -> NoBundleError:
+        """For the same reason."""
+        return cls(error.what, where=error.where, expected=error.expected, found=error.found, mend=error.mend)
 
 
 @dataclass(frozen=True)
@@ -73,23 +83,24 @@ def hostile() -> list[str | list[Any]]:
     return texts
 
 
-def golden_text(entry: str | Sequence[Any]) -> str:
-    """A golden text as it is meant: a string, or a piece and how often it stands."""
-    return entry if isinstance(entry, str) else str(entry[0]) * int(entry[1])
-
-
-def exportable(encoder: Encoder | None) -> bool:
-    """Whether a router behind this encoder can be one graph; a router that reads text (None) always can, an endpoint never."""
-    return encoder is None or bool(getattr(encoder, "exportable", True))
+def require_exportable(encoder: Encoder | None, where: str = "") -> None:
+    """Raises NoBundleError where a router behind this encoder cannot be one graph: never for a router that reads text (None), always for
+    an encoder that is asked over a network.
+    """
+    if encoder is not None and not getattr(encoder, "exportable", True):
+        what = "this encoder is asked over a network and cannot be a graph"
+        raise NoBundleError(what, where=where, expected="one that runs in a process", found=type(encoder).__name__)
 
 
 def write_bundle(folder: Path, encoder: Encoder | None, router: Router, calibration: Affine, facts: Facts) -> Path:
     """folder/router.onnx, tokenizer.json and, last, bundle.json with the sha256 of every file (its own with that field blank).
 
-    encoder: None where the router reads text and brings its own tokenizer. Raises InputError where the router cannot be a graph.
+    encoder: None where the router reads text and brings its own tokenizer. Raises NoBundleError for an encoder over a network, and
+    InputError where the router cannot be a graph.
     """
     from routewright.core import graph
 
+    require_exportable(encoder)
     head = graph.affine(router.onnx(), calibration.scale, calibration.shift)
     reader: Any = encoder if encoder is not None else router
     model = head if encoder is None else graph.merge(encoder.onnx(), head)
@@ -152,13 +163,16 @@ def _golden(folder: Path, tokenizer: str) -> list[dict[str, Any]]:
     score = scorer(folder / "router.onnx", tokenizer)
     out = []
     for entry in hostile():
-        tokens, quality = score(golden_text(entry))
+        tokens, quality = score(unfolded(entry))
         out.append({"text": entry, "tokens": tokens, "quality": [round(float(q), 7) for q in quality]})
     return out
 
 
 def scorer(model: Path, tokenizer: str) -> Any:
-    """A function from one text to (number of tokens, quality[m]) by the exported files alone."""
+    """A function from one text to (number of tokens, quality[m]) by the exported files alone.
+
+    The tokenizer reads each text whole: the gateway's reader, which does not, is held to this.
+    """
     from tokenizers import Tokenizer
 
     opened, encode = session(model), Tokenizer.from_str(tokenizer)

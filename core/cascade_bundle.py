@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from routewright.core.asking import Point, played, scene, told
-from routewright.core.bundle import Facts, exportable, golden_text, hostile, longest, shared
+from routewright.core.bundle import Facts, NoBundleError, hostile, longest, require_exportable, shared
 from routewright.core.contracts import PRIOR, SCORE, USD_PRIOR, Cascade, Encoder, Router, Rule, Signal, Student
 from routewright.core.feeds import Front, Query, Scoring
 from routewright.core.files import sha256, write_atomic
@@ -20,6 +20,7 @@ from routewright.core.onnx_session import session
 from routewright.core.pairs import pair_tokenizer
 from routewright.core.probability import Probability
 from routewright.core.seal import seal
+from routewright.core.text import unfolded
 from routewright.core.types import Floats, InputError, Queries
 
 if TYPE_CHECKING:
@@ -73,12 +74,16 @@ def write_cascade(
     """The folder with its graphs, tokenizers and, last, bundle.json.
 
     encoder: None where the router reads text. points: the named ones as metrics.json has them. usd_score[m]: what a score is expected to
-    cost, None where scores are free. Raises InputError, with the reason, where the cascade cannot leave: a student in its pool, a signal
+    cost, None where scores are free. Raises NoBundleError, with the reason, where the cascade cannot leave: a student in its pool, a signal
     that is no graph, an encoder behind a network, a router of text beside a scorer that reads embeddings, no operating point.
     """
-    rules = _rules(kept, points)
-    needs = sorted({name for rule in rules.values() for name in rule.needs})
-    made = _made(kept, encoder, needs)
+    try:
+        rules = _rules(kept, points)
+        needs = sorted({name for rule in rules.values() for name in rule.needs})
+        made = _made(kept, encoder, needs)
+        usd_prior = _usd_prior(kept.scorers.router, encoder) if USD_PRIOR in needs else None
+    except InputError as error:
+        raise NoBundleError.of(error) from None
     for name, data in made.files.items():
         _write(folder / name, data)
     scorer = None
@@ -93,20 +98,11 @@ def write_cascade(
         "operating_points": {name: {**point, "rule": rules[name].described()} for name, point in points.items()},
         "encoder": None if tokenizer is None else {"fingerprint": made.fingerprint, "max_tokens": longest(tokenizer.decode())},
         "outputs": list(made.outputs),
-        "usd_prior": _usd_prior(kept.scorers.router, encoder) if USD_PRIOR in needs else None,
+        "usd_prior": usd_prior,
         "scorer": scorer,
     }
     described["golden"] = _golden(described, made, rules)
     return seal(folder, described, tuple(made.files), SCHEMA)
-
-
-def refusal(kept: Kept, encoder: Encoder | None, points: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Why this cascade cannot leave, None where it can."""
-    try:
-        _made(kept, encoder, sorted({name for rule in _rules(kept, points).values() for name in rule.needs}))
-    except InputError as error:
-        return str(error)
-    return None
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -159,9 +155,10 @@ def _require_reader(encoder: Encoder | None, *, by_text: bool, embedding: bool) 
         mend = "Say signal.query=0, or choose a router on embeddings."
         found = "a router of text and a scorer of embeddings"
         raise InputError("a cascade reads a query by one encoder", expected="one", found=found, mend=mend)
-    if not by_text and (encoder is None or not exportable(encoder)):
-        what = "this encoder is asked over a network and cannot be a graph"
-        raise InputError(what, expected="one that runs in a process", found="none" if encoder is None else type(encoder).__name__)
+    if not by_text and encoder is None:
+        raise InputError("this cascade reads a query's embedding", expected="an encoder, and no endpoint over a network", found="none")
+    if not by_text:
+        require_exportable(encoder)
 
 
 def _front(encoder: Encoder | None, router: Router | None, prior: Probability | None, *, embedding: bool) -> onnx.ModelProto:
@@ -210,7 +207,7 @@ def _golden(described: Mapping[str, Any], made: _Made, rules: Mapping[str, Rule]
     Scores stand for the models that some point asked, and one more in turn.
     """
     entries, m = hostile(), len(described["models"])
-    texts = [golden_text(entry) for entry in entries]
+    texts = [unfolded(entry) for entry in entries]
     scorer, front = described["scorer"], _opened_front(made)
     scoring = None if scorer is None else _opened_scorer(made, scorer)
     usd = np.array([np.nan if model["expected_usd"] is None else model["expected_usd"] for model in described["models"]])

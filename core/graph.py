@@ -6,7 +6,7 @@ Heads are built at the opset that encoders are exported at, so that the two fit 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,26 +79,38 @@ def run(model: onnx.ModelProto, feeds: Mapping[str, Array], threads: int = 1) ->
     return np.asarray(session(model.SerializeToString(), threads).run(None, dict(feeds))[0])
 
 
-def _parse(text: str, state: Mapping[str, Array], *, source: str, width: str) -> onnx.ModelProto:
-    import onnx
-    from onnx import checker, numpy_helper, parser, shape_inference
+def parsed(inputs: str, output: str, body: str, arrays: Mapping[str, Array], opset: int = OPSET) -> onnx.ModelProto:
+    """A checked graph of nodes in ONNX's textual syntax; `arrays` that the text names become initializers of their own dtype.
 
-    header = f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}], producer_name: "routewright">'
-    whole = f"{header}\nrouter (float[batch, {width}] {source}) => (float[batch, models] quality) {{\n{text}\n}}"
+    inputs: "double[batch, 3] x, int64[batch] model"; output: "double[batch] raw". Raises InputError where the text is not a graph.
+    """
+    import onnx
+    from onnx import checker, numpy_helper, parser
+
+    header = f'<ir_version: {IR_VERSION}, opset_import: ["" : {opset}], producer_name: "routewright">'
     try:
-        model = parser.parse_model(whole)
+        model = parser.parse_model(f"{header}\nrouter ({inputs}) => ({output}) {{\n{body}\n}}")
     except parser.ParseError as error:
-        raise InputError("a router's graph does not parse", found=" ".join(str(error).split())) from None
+        raise InputError("a graph does not parse", found=" ".join(str(error).split())) from None
     used = {name for node in model.graph.node for name in node.input}
-    for name in sorted(used & set(state)):
-        array = np.asarray(state[name])
-        array = np.ascontiguousarray(array, dtype=np.float32 if array.dtype.kind == "f" else np.int64)
-        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    for name in sorted(used & set(arrays)):
+        model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(arrays[name]), name))
     try:
         checker.check_model(model, full_check=True)
-        inferred = shape_inference.infer_shapes(model, strict_mode=True)
-    except (checker.ValidationError, shape_inference.InferenceError) as error:
-        raise InputError("a router's graph is not valid", found=" ".join(str(error).split())) from None
+    except (checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise InputError("a graph is not valid", found=" ".join(str(error).split())) from None
+    return model
+
+
+def _parse(text: str, state: Mapping[str, Array], *, source: str, width: str) -> onnx.ModelProto:
+    """A head: `source` float[batch,width] to `quality` float[batch,m], its arrays in the types that encoders use."""
+    import onnx
+    from onnx import shape_inference
+
+    arrays = {name: np.asarray(array) for name, array in state.items()}
+    arrays = {name: array.astype(np.float32 if array.dtype.kind == "f" else np.int64) for name, array in arrays.items()}
+    model = parsed(f"float[batch, {width}] {source}", "float[batch, models] quality", text, arrays)
+    inferred = shape_inference.infer_shapes(model, strict_mode=True)
     model.graph.output[0].CopyFrom(inferred.graph.output[0])  # m in place of its symbol
     if source == "embedding" and "width_" in state:
         model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = int(state["width_"][0])
@@ -109,7 +121,7 @@ def _join(first: onnx.ModelProto, second: onnx.ModelProto, wire: tuple[str, str]
     """`first` feeding `second` through one wire. The names of `second` get a prefix that `first` does not use; the output is `quality`."""
     from onnx import checker, compose
 
-    second = _convert(second, _opset(first))
+    second = _convert(second, opset_of(first))
     version = max(first.ir_version, second.ir_version)
     prefix = _fresh_prefix(first)
     first, inner = _at_ir(first, version), {"quality": f"{prefix}uncalibrated"}  # the joined graph needs the name itself
@@ -138,12 +150,12 @@ def _fresh_prefix(model: onnx.ModelProto) -> str:
     return f"head{max(taken, default=-1) + 1}/"
 
 
-def _opset(model: onnx.ModelProto) -> int:
+def opset_of(model: onnx.ModelProto) -> int:
     return max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def _convert(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    if _opset(model) == opset:
+    if opset_of(model) == opset:
         return model
     from onnx import version_converter
 
@@ -163,9 +175,14 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
     """Renames tensors wherever they stand, subgraphs included."""
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = names.get(value.name, value.name)
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
+    rename_nodes(graph.node, names)
+
+
+def rename_nodes(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> None:
+    """Renames what nodes read and make, subgraphs included; an optional input that is not there has no name."""
+    for node in nodes:
+        node.input[:] = [names.get(name, name) if name else name for name in node.input]
+        node.output[:] = [names.get(name, name) if name else name for name in node.output]
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 _rename(attribute.g, names)

@@ -7,11 +7,11 @@ lazily.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from routewright.core.graph import IR_VERSION, OPSET, Array
+from routewright.core.graph import Array, opset_of, parsed, rename_nodes
 from routewright.core.onnx_session import session
 from routewright.core.probability import BLEND, Probability
 from routewright.core.types import InputError
@@ -23,29 +23,6 @@ ASKED = "int64[batch] model"  # the column of the model that answered
 WIDE = 11  # double, as ONNX numbers it
 
 
-def parsed(inputs: str, output: str, body: str, arrays: Mapping[str, Array], opset: int = OPSET) -> onnx.ModelProto:
-    """A checked graph of nodes in ONNX's textual syntax; `arrays` that the text names become initializers of their own dtype.
-
-    inputs: "double[batch, 3] x, int64[batch] model"; output: "double[batch] raw". Raises InputError where the text is not a graph.
-    """
-    import onnx
-    from onnx import checker, numpy_helper, parser
-
-    header = f'<ir_version: {IR_VERSION}, opset_import: ["" : {opset}], producer_name: "routewright">'
-    try:
-        model = parser.parse_model(f"{header}\nscorer ({inputs}) => ({output}) {{\n{body}\n}}")
-    except parser.ParseError as error:
-        raise InputError("a scorer's graph does not parse", found=" ".join(str(error).split())) from None
-    used = {name for node in model.graph.node for name in node.input}
-    for name in sorted(used & set(arrays)):
-        model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(arrays[name]), name))
-    try:
-        checker.check_model(model, full_check=True)
-    except (checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise InputError("a scorer's graph is not valid", found=" ".join(str(error).split())) from None
-    return model
-
-
 def behind(first: onnx.ModelProto, inputs: str, output: str, body: str, arrays: Mapping[str, Array], prefix: str) -> onnx.ModelProto:
     """`first` with nodes behind it, which read its only output as `source`; the only output is theirs.
 
@@ -55,16 +32,15 @@ def behind(first: onnx.ModelProto, inputs: str, output: str, body: str, arrays: 
     import onnx
     from onnx import checker
 
-    opset = max(entry.version for entry in first.opset_import if entry.domain in ("", "ai.onnx"))
-    tail = parsed(inputs, output, body, arrays, opset).graph
+    tail = parsed(inputs, output, body, arrays, opset_of(first)).graph
     made = onnx.ModelProto()
     made.CopyFrom(first)
     graph, told = made.graph, tail.output[0].name
     # an inner tensor of `first` may have the name that the whole gives its output
-    _renamed(graph.node, {told: f"{prefix}inner", first.graph.output[0].name: f"{prefix}source"})
+    rename_nodes(graph.node, {told: f"{prefix}inner", first.graph.output[0].name: f"{prefix}source"})
     wired = {value.name for value in tail.input} - {"source"}
     inner = {name for node in tail.node for name in (*node.input, *node.output)} - wired - {told}
-    _renamed(tail.node, {name: f"{prefix}{name}" for name in inner})
+    rename_nodes(tail.node, {name: f"{prefix}{name}" for name in inner})
     for array in tail.initializer:
         array.name = f"{prefix}{array.name}"
     known = {value.name for value in graph.input} | {"source"}
@@ -75,18 +51,6 @@ def behind(first: onnx.ModelProto, inputs: str, output: str, body: str, arrays: 
     graph.output.extend(tail.output)
     checker.check_model(made, full_check=True)
     return made
-
-
-def _renamed(nodes: Any, names: Mapping[str, str]) -> None:
-    """Renames tensors wherever they stand, subgraphs included; an optional input that is not there has no name."""
-    for node in nodes:
-        node.input[:] = [names.get(name, name) if name else name for name in node.input]
-        node.output[:] = [names.get(name, name) if name else name for name in node.output]
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _renamed(attribute.g.node, names)
-                for value in attribute.g.output:
-                    value.name = names.get(value.name, value.name)
 
 
 # ---- raw scores
@@ -222,7 +186,7 @@ def widened(head: onnx.ModelProto) -> onnx.ModelProto:
     made = onnx.ModelProto()
     made.CopyFrom(head)
     inside = made.graph
-    _renamed(inside.node, {"embedding": "wide/embedding"})
+    rename_nodes(inside.node, {"embedding": "wide/embedding"})
     for tensor in inside.initializer:
         _widen(tensor)
     for node in inside.node:

@@ -1,9 +1,10 @@
-"""When two queries are the same question: one rule for splits, leakage and the bootstrap."""
+"""Texts as data: when two queries are the same question, and texts that are written short because they are long."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def normalise(text: str) -> str:
@@ -16,3 +17,8 @@ def numbered(values: Iterable[str]) -> list[int]:
     """A number for each distinct value, from 0 in order of first appearance."""
     first: dict[str, int] = {}
     return [first.setdefault(value, len(first)) for value in values]
+
+
+def unfolded(entry: str | Sequence[Any]) -> str:
+    """A golden text as it is meant: a string, or [piece, how often it stands]."""
+    return entry if isinstance(entry, str) else str(entry[0]) * int(entry[1])

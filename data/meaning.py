@@ -90,18 +90,16 @@ def agreement(main: str | None, samples: Sequence[str], vector: Mapping[str, Flo
 def clusters(vectors: Floats, threshold: float) -> Ints:
     """(k,) the cluster of each unit row of vectors (k, d), numbered by its first row; within one, every pair has a cosine >= threshold.
 
-    Complete linkage: the two clusters whose least alike rows are most alike are joined first, of equals the first two.
+    Complete linkage, scipy's.
     """
-    k = len(vectors)
-    label = np.arange(k)
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(vectors) < 2:
+        return np.zeros(len(vectors), dtype=np.int64)
     wide = np.asarray(vectors, dtype=np.float64)
-    link = wide @ wide.T
-    np.fill_diagonal(link, -np.inf)
-    for _ in range(k - 1):
-        a, b = divmod(int(link.argmax()), k)
-        if link[a, b] < threshold - ROUNDING:
-            break
-        link[a] = link[:, a] = np.minimum(link[a], link[b])
-        link[b] = link[:, b] = -np.inf
-        label[label == b] = a
-    return label
+    apart = np.maximum(1 - wide @ wide.T, 0.0)
+    np.fill_diagonal(apart, 0.0)
+    found = fcluster(linkage(squareform(apart, checks=False), "complete"), 1 - threshold + ROUNDING, "distance")
+    _, first, label = np.unique(found, return_index=True, return_inverse=True)
+    return np.asarray(first[label], dtype=np.int64)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routewright.core.files import cache_dir, json_bytes, sha256
-from routewright.core.graph import IR_VERSION, OPSET
+from routewright.core.graph import parsed
 from routewright.core.types import Floats, InputError, Ints
 from routewright.data.encoders import PREFIX, SentenceEncoder
 from routewright.data.quantized import FULL, integers
@@ -183,17 +183,14 @@ def distilled(vectors: Floats, nothing: Floats, weights: Floats, first: int, dim
 def graph_of(table: Floats, kind: str) -> onnx.ModelProto:
     """`input_ids` and `attention_mask` int64[batch,tokens] to `embedding` float[batch,d]: rows looked up, summed, made unit."""
     import onnx
-    from onnx import compose, numpy_helper, parser
+    from onnx import compose
 
     state: dict[str, NDArray[Any]] = {"one": np.array([1]), "tiny": np.array(1e-30, np.float32), "table": table}
     if kind == "int8":
         codes, scale = integers(table, FULL, axis=1)
         state |= {"table": codes, "scale": scale[:, 0]}
-    header = f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}], producer_name: "routewright">'
-    sides = "(int64[batch, tokens] input_ids, int64[batch, tokens] attention_mask)"
-    nodes = GRAPH.format(weights=WEIGHTS[kind])
-    made = parser.parse_model(f"{header}\nstatic {sides} => (float[batch, {table.shape[1]}] embedding) {{{nodes}}}")
-    made.graph.initializer.extend([numpy_helper.from_array(array, name) for name, array in state.items()])
+    tokens = "int64[batch, tokens] input_ids, int64[batch, tokens] attention_mask"
+    made = parsed(tokens, f"float[batch, {table.shape[1]}] embedding", GRAPH.format(weights=WEIGHTS[kind]), state)
     made = compose.add_prefix(made, PREFIX, rename_inputs=False, rename_outputs=False)
     onnx.checker.check_model(made, full_check=True)
     return made

@@ -15,12 +15,9 @@ from routewright.core.familiar import Familiarity
 from routewright.core.run import evenly
 from routewright.core.types import Floats, Outcomes
 from routewright.eval import kept as reopened
-from routewright.eval.cascading import CascadeTrial, Kept
+from routewright.eval.cascading import Kept
 from routewright.eval.crossfit import Fitted
 from routewright.eval.promises import Traffic
-from routewright.eval.trial import Trial
-
-Tried = Trial | CascadeTrial
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,15 +66,6 @@ class Deployed(NamedTuple):
         return {"export_difference": self.difference}
 
 
-def refusal(tried: Tried, encoder: Encoder | None) -> str | None:
-    """Why no bundle can be made of what was judged, None where one can. encoder: None where the router reads text."""
-    if not bundle.exportable(encoder):
-        return "this encoder is asked over a network and cannot be a graph."
-    if isinstance(tried, Trial):
-        return None
-    return cascade_bundle.refusal(tried.kept, encoder, tried.assessment.metrics["operating_points"])
-
-
 def deploy(
     folder: Path,
     encoder: Encoder | None,
@@ -91,7 +79,7 @@ def deploy(
     """folder/ with the router of `fitted`. encoder: None where it reads text; else the outcomes and `traffic` are encoded by it.
 
     traffic: the user's own queries that operating points were chosen on; they are no strangers. opened: the gateway's own loader, handed
-    in. Raises InputError where the router cannot be a graph, and where the bundle scores otherwise than the router.
+    in. Raises as core.bundle.write_bundle does, and InputError where the bundle scores otherwise than the router.
     """
     familiarity = None
     if encoder is not None:
@@ -139,7 +127,7 @@ def deploy_cascade(
 ) -> DeployedCascade:
     """folder/ with the cascade that was kept; about: with the outcomes that it was judged on, and their answers.
 
-    Raises InputError where it cannot leave, and where the bundle decides otherwise than the replay.
+    Raises core.bundle.NoBundleError where it cannot leave, and InputError where the bundle decides otherwise than the replay.
     """
     points, usd = about.metrics["operating_points"], reopened.usd_score(kept, about.outcomes)
     made = opened(cascade_bundle.write_cascade(folder, kept, encoder, about.facts(fitted), points, usd))

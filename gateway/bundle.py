@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from routewright.core import policy
+from routewright.core.text import unfolded
 from routewright.core.types import Floats, InputError, Ints
 from routewright.gateway.decisions import EXPLORED, ROUTED, UNFAMILIAR, Decision, Ranked, asked
 from routewright.gateway.files import opened
@@ -149,16 +150,11 @@ class Bundle:
         Another runtime that fails here decides differently from the trained router.
         """
         golden = self.described["golden"]
-        texts = [golden_text(item["text"]) for item in golden]
+        texts = [unfolded(item["text"]) for item in golden]
         for item, text in zip(golden, texts, strict=True):
             if (count := self._reader([text]).counts[0]) != item["tokens"]:
                 raise InputError("a golden text has other tokens", where=repr(text[:40]), expected=str(item["tokens"]), found=str(count))
         return self.compare(texts, np.array([item["quality"] for item in golden]), batches=(1,), tolerance=tolerance)
-
-
-def golden_text(entry: str | Sequence[Any]) -> str:
-    """A golden text as it is meant: a string, or a piece and how often it stands."""
-    return entry if isinstance(entry, str) else str(entry[0]) * int(entry[1])
 
 
 @contextmanager

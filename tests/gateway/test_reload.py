@@ -21,12 +21,8 @@ from hypothesis import strategies as st
 from routewright.core.types import InputError
 from routewright.gateway.bundle import FILES, Bundle
 from routewright.gateway.reload import Reloading
-from tests.gateway_bundles import put, tiny_bundle
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return tiny_bundle(tmp_path_factory.mktemp("one")), tiny_bundle(tmp_path_factory.mktemp("two"), shift=0.3)
+from tests.gateway.served import until
+from tests.gateway_bundles import put
 
 
 @pytest.fixture
@@ -36,13 +32,6 @@ def folder(bundles: tuple[Path, Path], tmp_path: Path) -> Path:
 
 def hash_of(folder: Path) -> str:
     return str(json.loads((folder / "bundle.json").read_text())["sha256"]["bundle.json"])
-
-
-def until(found: Callable[[], bool], seconds: float = 30.0) -> bool:
-    end = time.monotonic() + seconds
-    while not found() and time.monotonic() < end:
-        time.sleep(0.01)
-    return found()
 
 
 def resealed(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -35,14 +35,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture
-def home(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of its own for every test; the export is found there, so torch is not needed."""
-    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
-    monkeypatch.setenv("ROUTEWRIGHT_CACHE", str(tmp_path / "cache"))
-    return tmp_path
-
-
 def make(home: Path, **settings: Any) -> SentenceEncoder:
     return SentenceEncoder(str(home / "model"), **{"threads": 1, **settings})
 

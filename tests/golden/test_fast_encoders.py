@@ -33,13 +33,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture
-def home(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
-    monkeypatch.setenv("ROUTEWRIGHT_CACHE", str(tmp_path / "cache"))
-    return tmp_path
-
-
 def plain(home: Path, **settings: Any) -> SentenceEncoder:
     return SentenceEncoder(str(home / "model"), **{"threads": 1, **settings})
 
