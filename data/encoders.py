@@ -181,13 +181,18 @@ class SentenceEncoder:
         Measured on onnxruntime 1.32: neither padding nor neighbours nor threads change a bit of a text's vector, save that a batch of
         one takes another matrix kernel (1e-7 away). So a lone text is run twice over, and its vector does not depend on its batch.
         """
-        tokens = np.full((max(2, len(ids)), max(map(len, ids))), pad, np.int64)  # (batch, tokens)
-        mask = np.zeros_like(tokens)
-        for position, row in enumerate(ids if len(ids) > 1 else ids * 2):
-            tokens[position, : len(row)] = row
-            mask[position, : len(row)] = 1
-        vectors: Floats = self._session.run(["embedding"], {"input_ids": tokens, "attention_mask": mask})[0]
+        vectors: Floats = self._session.run(["embedding"], padded(ids if len(ids) > 1 else ids * 2, pad))[0]
         return vectors[: len(ids)]
+
+
+def padded(ids: Sequence[Ints], pad: int = 0) -> dict[str, Ints]:
+    """What a graph is fed with: token ids [n,longest], filled up with `pad`, and the mask of what is no filling."""
+    tokens = np.full((len(ids), max(map(len, ids))), pad, np.int64)
+    mask = np.zeros_like(tokens)
+    for position, row in enumerate(ids):
+        tokens[position, : len(row)] = row
+        mask[position, : len(row)] = 1
+    return {"input_ids": tokens, "attention_mask": mask}
 
 
 def find_model(model: str) -> Path:

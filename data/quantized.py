@@ -2,10 +2,10 @@
 
 Not onnxruntime's quantize_dynamic: that takes one scale for all activations of a batch, so a text's vector moved by .025 with what stood
 beside it. Here no scale comes from a neighbour or from padding. Every output column of the weights and every row of the embedding table
-has its own. Of the activations, what a LayerNorm or attention gives has a fixed scale for every column, part of it moved into the weights
-(SmoothQuant, Xiao et al. 2022, arXiv:2211.10438): no pass looks for it when a text comes, and columns that are always large cost the
-others nothing. It is found on made-up texts of the vocabulary, so nothing that is judged gets in. The rest, behind Gelu, where a token's
-largest value may be 24 or 1, has a scale for every token as it comes (LLM.int8(), Dettmers et al. 2022, arXiv:2208.07339).
+has its own. Of the activations, what a LayerNorm, attention or Gelu gives has a fixed scale for every column, part of it moved into the
+weights (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438): no pass looks for it when a text comes, and columns that are always large cost
+the others nothing. It is found on made-up texts of the vocabulary, so nothing that is judged gets in. The rest, of other models, has a
+scale for every token as it comes (LLM.int8(), Dettmers et al. 2022, arXiv:2208.07339).
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from numpy.typing import NDArray
 from routewright.core.files import cache_dir, json_bytes, sha256
 from routewright.core.onnx_session import session
 from routewright.core.types import Floats, InputError, Ints
-from routewright.data.encoders import PREFIX, SentenceEncoder
+from routewright.data.encoders import PREFIX, SentenceEncoder, padded
 from routewright.data.vectors import kept
 
 if TYPE_CHECKING:
     import onnx
 
-VERSION = 2  # raise it when the code below changes what the graph computes: it is part of the fingerprint
+VERSION = 3  # raise it when the code below changes what the graph computes: it is part of the fingerprint
 FULL, REDUCED = 127, 63  # the largest weight in 8 and in 7 bits
 ZERO = 128  # of an activation in uint8, whose largest is ZERO +- FULL
+GELU, GELU_ZERO = 0.17, 16  # Gelu is never below -.17: its codes need no half for negative numbers
 # how much of a column's range goes into the weights, by what made it: within .0002 of the best cosine to float32 of other made-up texts
-MOVED = {"LayerNormalization": 0.6, "Reshape": 0.3}  # a Reshape joins the heads of attention
+MOVED = {"LayerNormalization": 0.6, "Reshape": 0.3, "Gelu": 0.8}  # a Reshape joins the heads of attention
 STEPS = 16  # of an octave: ranges are rounded up to these, so that another machine's last bits do not make another graph
 MADE_UP, LONGEST = 300, 75  # texts that ranges are found on, and their longest in tokens of the vocabulary
-GELU, GELU_ZERO = 0.17, 16  # Gelu is never below -.17: its codes need no half for negative numbers
+AGAIN, LEAST = 32, 0.9  # of them, in one padded batch, float32's vectors must be met to this cosine
 FAST = "com.microsoft"  # the domain of MatMulIntegerToFloat, which every build of onnxruntime has, onnxruntime-node's too
 
 Int8s = NDArray[np.int8]
@@ -64,8 +65,16 @@ class QuantizedEncoder(SentenceEncoder):
         return kept(path, lambda stream: stream.write(self._made().SerializeToString()))
 
     def _made(self) -> onnx.ModelProto:
-        model = self.encoder.onnx()
-        return quantized(model, REDUCED if self.reduce_range else FULL, ranges(model, self._made_up()))
+        model, texts = self.encoder.onnx(), self._made_up()
+        made = quantized(model, REDUCED if self.reduce_range else FULL, ranges(model, texts))
+        feed = padded(texts[:AGAIN])
+        whole, small = (session(graph.SerializeToString()).run(["embedding"], feed)[0] for graph in (model, made))
+        norms = np.linalg.norm(whole, axis=1) * np.linalg.norm(small, axis=1)
+        least = float(((whole * small).sum(axis=1) / norms).min())
+        if not least >= LEAST:
+            what, wanted = f"{self.encoder.model!r} does not bear int8", f"a cosine of {LEAST} to its own vectors"
+            raise InputError(what, where="encoder", expected=wanted, found=f"{least:.3f}", mend="Use the encoder that is quantised.")
+        return made
 
     def _made_up(self) -> list[Ints]:
         """Token ids of texts that nobody wrote: words drawn evenly from the vocabulary, of lengths drawn evenly by their logarithm."""
@@ -93,8 +102,7 @@ def ranges(model: onnx.ModelProto, ids: Iterable[Ints]) -> dict[str, Floats]:
     opened = session(made.SerializeToString())
     largest = [np.zeros(plan.matrices[plan.products[name][0]].shape[0], np.float32) for name in names]
     for row in ids:
-        feed = {"input_ids": row[None].astype(np.int64), "attention_mask": np.ones((1, len(row)), np.int64)}
-        found = opened.run(names, feed)
+        found = opened.run(names, padded([row]))
         largest = [np.maximum(a, np.abs(b).reshape(-1, len(a)).max(axis=0)) for a, b in zip(largest, found, strict=True)]
     rounded = [np.exp2(np.ceil(np.log2(np.maximum(top, 1e-3)) * STEPS) / STEPS) for top in largest]
     return dict(zip(names, rounded, strict=True))
@@ -134,6 +142,8 @@ class _Sources:
         from onnx import numpy_helper
 
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.data_type == 1}
+        made = [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]
+        self.numbers = {node.output[0]: numpy_helper.to_array(node.attribute[0].t) for node in made}
         self.matrices = {name: array for name, array in self.constants.items() if array.ndim == 2}
         self.outputs = {value.name for value in graph.output}
         self.makers = {output: node for node in graph.node for output in node.output}
@@ -152,13 +162,47 @@ class _Sources:
     def kind(self, name: str) -> str:
         """The operator that makes an activation; Gelu for the one that torch writes as x (1 + erf(x / sqrt 2)) / 2; "" for an input."""
         maker = self.makers.get(name)
-        at = maker
-        for before in ("Mul", "Add", "Erf"):
-            made = [self.makers[source] for source in at.input if source in self.makers] if at is not None else []
-            at = next((node for node in made if node.op_type == before), None)
         if maker is None:
             return ""
-        return "Gelu" if maker.op_type == "Mul" and at is not None else maker.op_type
+        behind = [maker]
+        for before in ("Mul", "Add", "Erf"):
+            sources = [self.makers.get(source) for node in behind for source in node.input]
+            behind = [node for node in sources if node is not None and node.op_type == before]
+        return "Gelu" if maker.op_type == "Mul" and behind else maker.op_type
+
+    def values(self, attended: str) -> str | None:
+        """What attention, whose heads a Reshape joins to `attended`, weighs and sums: each column of one is made of that of the other.
+
+        The name of an activation that nothing else reads on the way; None where the graph does not look like that.
+        """
+        name, turns = attended, []
+        for kind, place in (("Reshape", 0), ("Transpose", 0), ("MatMul", 1), ("Transpose", 0), ("Reshape", 0)):
+            node = self.makers.get(name)
+            if node is None or node.op_type != kind:
+                return None
+            turns += [list(node.attribute[0].ints)] if kind == "Transpose" else []
+            name = node.input[place]
+            if name in self.outputs or len(self.readers[name]) != 1:
+                return None
+        return name if turns == [[0, 2, 1, 3]] * 2 else None
+
+    def shape(self, reshape: onnx.NodeProto) -> list[int] | None:
+        """The shape that a Reshape is given, 0 for a size that stays in its place; None where it is not joined of such and of numbers."""
+        joined = self.makers.get(reshape.input[1])
+        if joined is None or joined.op_type != "Concat":
+            return None
+        sizes = [self._size(name, place) for place, name in enumerate(joined.input)]
+        return None if None in sizes else [size for size in sizes if size is not None]
+
+    def _size(self, name: str, place: int) -> int | None:
+        if name in self.numbers:
+            return int(self.numbers[name].item()) if self.numbers[name].size == 1 else None
+        for kind in ("Unsqueeze", "Gather", "Shape"):
+            node = self.makers.get(name)
+            if node is None or node.op_type != kind or (kind == "Gather" and self.numbers.get(node.input[1]) != place):
+                return None
+            name = node.input[0]
+        return 0
 
     def bias(self, product: onnx.NodeProto) -> tuple[str, str] | None:
         """(the constant vector, the sum) of the Add that is all that reads a product."""
@@ -192,6 +236,7 @@ class _Rewriting:
         self.constants: dict[str, NDArray[Any]] = {}
         self.activations: dict[str, _Activation] = {}  # query, key and value read the same one
         self.folded: set[str] = set()  # sums that a product makes already
+        self.worth: dict[str, list[str]] = {}  # such a sum's name: its constants by column, the product's scale and the bias
 
     def take(self, node: onnx.NodeProto) -> None:
         """Keeps a node, or puts integer ones in its place."""
@@ -200,6 +245,9 @@ class _Rewriting:
             self._product(node)
         elif node.op_type == "Gather" and node.input[0] in matrices and not any(a.name == "axis" and a.i for a in node.attribute):
             self._lookup(node.input[0], node.input[1], node.output[0])
+        elif node.op_type == "Reshape" and (shape := self.sources.shape(node)) is not None:
+            self.constants[f"{node.output[0]}/shape"] = np.array(shape, np.int64)
+            self._add("Reshape", [node.input[0], f"{node.output[0]}/shape"], node.output[0])
         elif node.output[0] not in self.folded:
             self.nodes.append(node)
 
@@ -207,14 +255,19 @@ class _Rewriting:
         """Writes nodes and constants into the graph; what nothing reads any more is left out."""
         from onnx import numpy_helper
 
-        if not self.constants:
+        if not any(array.dtype == np.int8 for array in self.constants.values()):
             what = "this encoder has no matrix that could be quantised"
             raise InputError(what, expected="MatMul with a constant matrix", found="none")
-        read = {name for node in self.nodes for name in node.input}
+        read, nodes = set(self.sources.outputs), []
+        for node in reversed(self.nodes):
+            if not read.isdisjoint(node.output):
+                read.update(node.input)
+                nodes.append(node)
         whole = [tensor for tensor in self.graph.initializer if tensor.name in read]
         del self.graph.node[:], self.graph.initializer[:]
-        self.graph.node.extend(self.nodes)
-        self.graph.initializer.extend([*whole, *(numpy_helper.from_array(array, name) for name, array in self.constants.items())])
+        self.graph.node.extend(reversed(nodes))
+        made = [numpy_helper.from_array(array, name) for name, array in self.constants.items() if name in read]
+        self.graph.initializer.extend([*whole, *made])
 
     def _product(self, node: onnx.NodeProto) -> None:
         (source, weights), (output,) = node.input, node.output
@@ -231,7 +284,9 @@ class _Rewriting:
         else:
             bias, output = summed
             self.folded.add(output)
-            self._add("MatMulIntegerToFloat", [*inputs, "", bias], output, domain=FAST)
+            self.constants[f"{output}/bias"] = self.sources.constants[bias]
+            self._add("MatMulIntegerToFloat", [*inputs, "", f"{output}/bias"], output, domain=FAST)
+            self.worth[output] = [scale, f"{output}/bias"]
         if output in self.known:  # shape inference knows no operators but ONNX's own
             self.graph.value_info.append(self.known[output])
 
@@ -243,32 +298,38 @@ class _Rewriting:
 
     def _by_column(self, source: str) -> _Activation:
         """Fixed scales: x / step by column, a share of the column's range and of its weights' making up the step."""
-        share, top = MOVED[self.sources.kind(source)], self.fixed[source].astype(np.float64)
+        kind, top = self.sources.kind(source), self.fixed[source].astype(np.float64)
+        if kind == "Gelu":  # with no step below GELU / GELU_ZERO its lowest point has a code in every column
+            below, top = GELU_ZERO, np.maximum(top, GELU * (255 - GELU_ZERO) / GELU_ZERO)
+        else:
+            below = ZERO
         weights = [np.abs(self.sources.matrices[name]).max(axis=1) for name in self.sources.products[source]]
-        step = top**share / np.maximum(np.max(weights, axis=0), 1e-5) ** (1 - share)
-        step *= (top / step).max() / FULL
-        zero, codes = self._number("zero", np.uint8(ZERO)), f"{source}/codes"
-        self.constants[f"{source}/inverse"] = (1 / step).astype(np.float32)
-        self._add("Mul", [source, f"{source}/inverse"], f"{source}/scaled")
-        self._add("QuantizeLinear", [f"{source}/scaled", self._number("one", np.float32(1)), zero], codes)
+        step = top ** MOVED[kind] / np.maximum(np.max(weights, axis=0), 1e-5) ** (1 - MOVED[kind])
+        step *= (top / step).max() / (255 - below)
+        zero, codes = self._number(f"zero_{below}", np.uint8(below)), f"{source}/codes"
+        values = self.sources.values(source) if kind == "Reshape" else None
+        if values in self.worth and all(map(self.sources.is_product, self.sources.readers[source])) and source not in self.sources.outputs:
+            scaled = source  # attention's values are made in steps already
+            for name in self.worth[values]:
+                self.constants[name] = (self.constants[name] / step).astype(np.float32)
+        else:
+            scaled, self.constants[f"{source}/inverse"] = f"{source}/scaled", (1 / step).astype(np.float32)
+            self._add("Mul", [source, f"{source}/inverse"], scaled)
+        self._add("QuantizeLinear", [scaled, self._number("one", np.float32(1)), zero], codes)
         return _Activation(codes, zero, step, None)
 
     def _by_token(self, source: str) -> _Activation:
-        """A scale for every token (the last axis is the token's vector): its largest magnitude, which is `full` in codes."""
-        codes, largest, high = f"{source}/codes", f"{source}/largest", f"{source}/high"
-        if self.sources.kind(source) == "Gelu":
-            full, name, zero, least, size = 255 - GELU_ZERO, "gelu_", GELU_ZERO, GELU * (255 - GELU_ZERO) / GELU_ZERO, source
-        else:
-            full, name, zero, least, size = FULL, "", ZERO, 1e-12, f"{source}/size"
-            self._add("Abs", [source], size)
+        """A scale for every token (the last axis is the token's vector): its largest magnitude, which is FULL in codes."""
+        codes, zero = f"{source}/codes", self._number(f"zero_{ZERO}", np.uint8(ZERO))
+        size, high, largest = f"{source}/size", f"{source}/high", f"{source}/largest"
+        self._add("Abs", [source], size)
         self._add("ReduceMax", [size], high, axes=[-1], keepdims=1)
-        self._add("Max", [high, self._number(f"{name}least", np.float32(least))], largest)
-        self._add("Div", [self._number(f"{name}full", np.float32(full)), largest], f"{source}/inverse")
+        self._add("Max", [high, self._number("least", np.float32(1e-12))], largest)
+        self._add("Div", [self._number("full", np.float32(FULL)), largest], f"{source}/inverse")
         self._add("Mul", [source, f"{source}/inverse"], f"{source}/scaled")
-        zeros = self._number(f"{name}zero", np.uint8(zero))
-        self._add("QuantizeLinear", [f"{source}/scaled", self._number("one", np.float32(1)), zeros], codes)
+        self._add("QuantizeLinear", [f"{source}/scaled", self._number("one", np.float32(1)), zero], codes)
         width = self.sources.matrices[self.sources.products[source][0]].shape[0]
-        return _Activation(codes, zeros, np.full(width, 1 / full), largest)
+        return _Activation(codes, zero, np.full(width, 1 / FULL), largest)
 
     def _lookup(self, table: str, rows: str, output: str) -> None:
         integer, scale = f"{table}/table", f"{table}/table_scale"

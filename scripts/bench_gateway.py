@@ -55,7 +55,12 @@ def main(given: argparse.Namespace) -> None:
 
 
 def _pin() -> int | None:
-    """Stays on one core where the system can: a decision must not pay for moving. None where it cannot."""
+    """Stays on one core where the system can: a decision must not pay for moving. None where it cannot.
+
+    onnxruntime is loaded before: where it sees one core alone it leaves AMX out, and int8 products take twice their time.
+    """
+    import onnxruntime  # noqa: F401
+
     if not hasattr(os, "sched_setaffinity"):
         return None
     core = max(os.sched_getaffinity(0))

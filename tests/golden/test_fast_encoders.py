@@ -13,6 +13,7 @@ import pytest
 from routewright.core import graph
 from routewright.core.contracts import Encoder
 from routewright.core.types import InputError
+from routewright.data import quantized as small_module
 from routewright.data.encoders import SentenceEncoder
 from routewright.data.quantized import FAST, FULL, REDUCED, QuantizedEncoder, integers, quantized, ranges
 from routewright.data.static import FAINT, StaticEncoder, distilled, frequency, graph_of, zipf
@@ -124,28 +125,110 @@ def test_a_bias_is_folded_only_where_the_product_has_no_other_reader(rng: np.ran
         np.testing.assert_allclose(graph.run(made, {"rows": rows}), exact, atol=0.2 + 0.1 * np.abs(exact).max())
 
 
+GELU_OF = "a = Div(inner, root)\nb = Erf(a)\nc = Add(b, one)\nd = Mul(inner, c)\ne = Mul(d, half)\nembedding = MatMul(e, weights)"
+GELU_NUMBERS = {name: np.float32(value) for name, value in (("root", 2**0.5), ("one", 1), ("half", 0.5))}
+
+
 def test_gelu_uses_the_codes_that_negative_numbers_would_waste(rng: np.random.Generator) -> None:
-    text = "a = Div(rows, root)\nb = Erf(a)\nc = Add(b, one)\nd = Mul(rows, c)\ne = Mul(d, half)\nembedding = MatMul(e, weights)"
-    weights, rows = rng.normal(size=(64, 5)).astype(np.float32), (3 * rng.normal(size=(400, 64))).astype(np.float32)
-    numbers = {name: np.float32(value) for name, value in (("root", 2**0.5), ("one", 1), ("half", 0.5))}
-    model = product(weights, text, **numbers)
-    exact = graph.run(model, {"rows": rows})
-    away = [np.abs(graph.run(made, {"rows": rows}) - exact) for made in (quantized(model, FULL), quantized(unlike_gelu(model), FULL))]
-    assert away[0].mean() < 0.9 * away[1].mean()
-    for low in (-0.75, -1e-3, 0.0, -50.0):  # Gelu's lowest point, and next to nothing: codes end at 0, not below
-        rows = np.full((1, 64), low, np.float32)
-        exact = graph.run(model, {"rows": rows})
-        np.testing.assert_allclose(graph.run(quantized(model, FULL), {"rows": rows}), exact, atol=0.02 * np.abs(weights).sum(axis=0).max())
+    """By hand, behind a product with a bias as in every transformer: 239 codes above zero, 16 below, where Gelu's lowest point has one."""
+    weights, rows = rng.normal(size=(64, 5)).astype(np.float32), (3 * rng.normal(size=(400, 8))).astype(np.float32)
+    first, bias = rng.normal(size=(8, 64)).astype(np.float32), rng.normal(size=64).astype(np.float32)
+    text = f"product = MatMul(rows, first)\ninner = Add(product, bias)\n{GELU_OF}"
+    model = product(weights, text, **GELU_NUMBERS, first=first, bias=bias)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 8
+    top = np.abs(graph.run(cut_at(model, "e"), {"rows": rows})).max(axis=0).astype(np.float64)
+    made = quantized(model, FULL, {"e": top})
+    assert "Abs" in {node.op_type for node in made.graph.node}, "the rows themselves have no range, so a scale by token"
+    assert not {"e/largest", "e/size"} & {name for node in made.graph.node for name in node.output}
+    step = top**0.8 / np.abs(weights).max(axis=1) ** 0.2
+    step *= (top / step).max() / 239
+    inner = graph.run(cut_at(made, "inner"), {"rows": rows}).astype(np.float64)
+    gelu = inner * norm_cdf(inner)
+    codes, scale = integers(weights * step[:, None], FULL, axis=0)
+    assert np.rint(gelu / step).min() >= -16, "nothing is cut below"
+    wanted = np.clip(np.rint(gelu / step), -16, 239) @ codes * scale
+    np.testing.assert_allclose(graph.run(made, {"rows": rows}), wanted, atol=0.1)
+    by_token = np.abs(graph.run(quantized(model, FULL), {"rows": rows}) - gelu @ weights).mean()
+    assert np.abs(wanted - gelu @ weights).mean() < 1.5 * by_token
 
 
-def unlike_gelu(model: Any) -> Any:
-    """The same function behind one more node, so that it is not told as Gelu."""
-    from onnx import helper
+def norm_cdf(x: np.ndarray) -> np.ndarray:
+    from scipy.stats import norm
+
+    return np.asarray(norm.cdf(x))
+
+
+def cut_at(model: Any, name: str) -> Any:
+    """The same graph with another output."""
+    from onnx import TensorProto, helper
 
     model = type(model).FromString(model.SerializeToString())
-    model.graph.node[-1].input[0] = "f"
-    model.graph.node.insert(5, helper.make_node("Identity", ["e"], ["f"]))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     return model
+
+
+ATTENTION = """
+    sizes = Shape(rows)
+    n = Gather(sizes, 0_)
+    t = Gather(sizes, 1_)
+    nn = Unsqueeze(n, axis)
+    tt = Unsqueeze(t, axis)
+    apart = Concat <axis = 0> (nn, tt, heads_, width_)
+    joined = Concat <axis = 0> (nn, tt, all_)
+    normed = LayerNormalization <axis = -1> (rows, gain)
+    made = MatMul(normed, values)
+    value = Add(made, bias)
+    a = Reshape(value, apart)
+    b = Transpose <perm = [0, 2, 1, 3]> (a)
+    c = MatMul(weighed, b)
+    d = Transpose <perm = [0, 2, 1, 3]> (c)
+    context = Reshape(d, joined)
+    embedding = MatMul(context, weights)"""
+
+
+def attention(rng: np.random.Generator) -> Any:
+    """Values of two heads of three, weighed by a constant; its shapes are put together as torch's exporter does."""
+    from onnx import helper, numpy_helper, parser
+
+    text = ATTENTION
+    whole = {"zero": 0, "first": 1, "axis": [0], "heads": [2], "width": [3], "all": [6]}
+    for name, at in (("0_", "zero"), ("1_", "first"), ("heads_", "heads"), ("width_", "width"), ("all_", "all")):
+        text = text.replace(name, at)
+    head = f'<ir_version: {graph.IR_VERSION}, opset_import: ["" : {graph.OPSET}]>'
+    made = parser.parse_model(f"{head} made (float[n, 4, 6] rows) => (float[n, t, m] embedding) {{{text}}}")
+    arrays = {"gain": (6,), "values": (6, 6), "bias": (6,), "weights": (6, 5), "weighed": (2, 4, 4)}
+    drawn = {name: rng.normal(size=shape).astype(np.float32) for name, shape in arrays.items()}
+    made.graph.initializer.extend([numpy_helper.from_array(value, name) for name, value in drawn.items()])
+    for name, value in reversed(whole.items()):
+        made.graph.node.insert(0, helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.array(value, np.int64))))
+    return made
+
+
+def test_attentions_values_are_made_in_steps_and_its_shapes_are_numbers(rng: np.random.Generator) -> None:
+    from onnx import TensorProto, helper
+
+    model, rows = attention(rng), rng.normal(size=(3, 4, 6)).astype(np.float32)
+    exact = graph.run(model, {"rows": rows})
+    tops = {name: np.abs(graph.run(cut_at(model, name), {"rows": rows})).max(axis=(0, 1)) * 1.01 for name in ("normed", "context")}
+    made = quantized(model, FULL, tops)
+    kinds = [node.op_type for node in made.graph.node]
+    assert kinds.count("Mul") == 1, "behind the norm, none before the context's codes"
+    assert not {"Shape", "Gather", "Unsqueeze", "Concat", "Constant"} & set(kinds)
+    np.testing.assert_allclose(graph.run(made, {"rows": rows}), exact, atol=0.03 * np.abs(exact).max())
+    for batch in (1, 2):
+        np.testing.assert_allclose(graph.run(made, {"rows": rows[:batch]}), graph.run(made, {"rows": rows})[:batch], atol=1e-5)
+    model.graph.output.append(helper.make_tensor_value_info("value", TensorProto.FLOAT, ["n", 4, 6]))  # who reads the values themselves gets them as they were
+    again = quantized(model, FULL, tops)
+    assert [node.op_type for node in again.graph.node].count("Mul") == 2
+    wanted = graph.run(cut_at(model, "value"), {"rows": rows})
+    np.testing.assert_allclose(graph.run(cut_at(again, "value"), {"rows": rows}), wanted, atol=0.03 * np.abs(wanted).max())
+
+
+def test_a_model_that_does_not_bear_int8_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(small_module, "LEAST", 1.1)
+    with pytest.raises(InputError, match=r"does not bear int8 in encoder: expected a cosine of 1\.1 to its own vectors, found 1\.000"):
+        small(home)._made()
 
 
 def test_ranges_are_the_largest_of_every_text_rounded_up(home: Path) -> None:
