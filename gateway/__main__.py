@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from routewright.core.types import InputError
-from routewright.gateway.bundle import TOLERANCE, quiet
+from routewright.gateway.bundle import TOLERANCE, Bundle
+from routewright.gateway.cascade import described, either
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,14 +59,19 @@ def _serve(given: argparse.Namespace) -> None:
 
 
 def _decide(given: argparse.Namespace) -> None:
-    """decide for one text"""
+    """decide for one text; of a cascade the first call"""
     text = sys.stdin.read() if given.text == "-" else given.text
-    _print(json.dumps(quiet(given.bundle).decide(text, point=given.point).described(), indent=2))
+    bundle = either(given.bundle)
+    if isinstance(bundle, Bundle):
+        told = bundle.decide(text, point=given.point).described()
+    else:
+        told = described(bundle.start(text, given.point), bundle)
+    _print(json.dumps(told, indent=2))
 
 
 def _check(given: argparse.Namespace) -> None:
     """verify the files and the golden vectors on this machine"""
-    bundle = quiet(given.bundle)
+    bundle = either(given.bundle)
     worst, count = bundle.check_golden(), len(bundle.described["golden"])
     _print(f"{bundle.described['name']} {bundle.hash}")
     _print(f"files: {len(bundle.described['sha256'])} as they were exported")

@@ -14,7 +14,7 @@ from routewright.core import policy
 from routewright.core.text import unfolded
 from routewright.core.types import Floats, InputError, Ints
 from routewright.gateway.decisions import EXPLORED, ROUTED, UNFAMILIAR, Decision, Ranked, asked
-from routewright.gateway.files import opened
+from routewright.gateway.files import Files, opened
 from routewright.gateway.tokens import Reader
 
 TOLERANCE = 1e-4  # between the trained router and its bundle, and between one machine and another
@@ -51,10 +51,14 @@ class Bundle:
 
         Warns (VerdictWarning) where the verdict is "hurts" or "no evidence that it helps": such a router is an expensive coin.
         """
-        described, files = opened(path, "router")
-        bundle = cls(described, files.session("router.onnx", threads), Reader(files.read("tokenizer.json")))
-        warn(described)
+        bundle = cls.of(*opened(path, "router"), threads)
+        warn(bundle.described)
         return bundle
+
+    @classmethod
+    def of(cls, described: dict[str, Any], files: Files, threads: int = 1) -> Bundle:
+        """Of files that are verified already."""
+        return cls(described, files.session("router.onnx", threads), Reader(files.read("tokenizer.json")))
 
     def score(self, texts: Sequence[str]) -> Floats:
         """quality[n,m] of every model for each text, in the order of `models`. One batch, padded to its longest text."""

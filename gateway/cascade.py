@@ -24,9 +24,9 @@ from routewright.core.pairs import pair_tokenizer
 from routewright.core.rules import restored
 from routewright.core.text import unfolded
 from routewright.core.types import Floats, InputError, Ints
-from routewright.gateway.bundle import unwarned, warn
+from routewright.gateway.bundle import Bundle, unwarned, warn
 from routewright.gateway.decisions import asked
-from routewright.gateway.files import opened
+from routewright.gateway.files import Files, opened
 from routewright.gateway.tokens import Reader
 
 TOLERANCE = 1e-4  # of a prior or a score, between one machine and another
@@ -57,12 +57,18 @@ class CascadeBundle:
         Raises InputError naming a file that is missing or changed, and where `said` is needed and not given. Warns as Bundle.load does.
         """
         described, data = opened(path, "cascade")
+        bundle = cls.of(described, data, said, threads)
+        warn(described)
+        return bundle
+
+    @classmethod
+    def of(cls, described: dict[str, Any], data: Files, said: Said | None = None, threads: int = 1) -> CascadeBundle:
+        """Of files that are verified already; raises as `load` does."""
         if SAID in described["needs"] and said is None:
             mend = "Hand in the rule that the data were judged by: CascadeBundle.load(path, said=...)."
             what = f"{described['cascade']} compares what answers say"
-            raise InputError(
-                what, where=str(path), expected="said: a function from an answer to the part that counts", found="none", mend=mend
-            )
+            expected = "said: a function from an answer to the part that counts"
+            raise InputError(what, where=str(data.folder), expected=expected, found="none", mend=mend)
         front = scoring = None
         if "router.onnx" in data:
             reader = Reader(data.read("tokenizer.json"))
@@ -71,7 +77,6 @@ class CascadeBundle:
             scorer = described["scorer"]
             tokenizer = pair_tokenizer(data.read("scorer_tokenizer.json")) if scorer["kind"] == "pair" else None
             scoring = Scoring(scorer, data.session("scorer.onnx", threads), _numbers(scorer["untold"]), tokenizer)
-        warn(described)
         return cls(described, front, scoring, said)
 
     def read(self, query: str | Sequence[Mapping[str, Any]]) -> Query:
@@ -83,10 +88,14 @@ class CascadeBundle:
 
     def start(self, query: str | Sequence[Mapping[str, Any]] | Query, point: str = "balanced") -> Asking:
         """Nobody asked yet: `next` is the first model to call. Raises InputError for a point that is not in the bundle."""
-        if point not in self.points:
+        return self.point(point).start(query if isinstance(query, Query) else self.read(query))
+
+    def point(self, name: str) -> Point:
+        """A named operating point. Raises InputError for one that the bundle does not have."""
+        if name not in self.points:
             expected = "one of " + ", ".join(self.points)
-            raise InputError(f"operating point {point!r} is not in the bundle", expected=expected, found=repr(point))
-        return self.points[point].start(query if isinstance(query, Query) else self.read(query))
+            raise InputError(f"operating point {name!r} is not in the bundle", expected=expected, found=repr(name))
+        return self.points[name]
 
     def ask(self, text: str, call: Callable[[str, str], str | None], point: str = "balanced") -> Served:
         """The answer that is served, by call(model, text). For signals that read recorded numbers take `start` and hand them in."""
@@ -127,6 +136,38 @@ def quiet(path: Path, said: Said | None = None, *, threads: int = 1) -> CascadeB
     """CascadeBundle.load without the warning, for those who say the verdict themselves."""
     with unwarned():
         return CascadeBundle.load(path, said, threads=threads)
+
+
+def either(path: Path, *, threads: int = 1) -> Bundle | CascadeBundle:
+    """The bundle of a router or of a cascade, whichever lies there, without the warning. Raises InputError as their `load` does.
+
+    A cascade that compares what answers say gets that handed in with every answer: Asking.answered_as.
+    """
+    described, files = opened(path, None)
+    if described["kind"] == "cascade":
+        return CascadeBundle.of(described, files, handed_in, threads)
+    return Bundle.of(described, files, threads)
+
+
+def handed_in(answer: str) -> str | None:
+    """In place of a rule that reads what an answer says, where senders know it and the gateway does not."""
+    raise InputError("what counts of an answer is not known here", expected="said, handed in with the answer", found="the answer alone")
+
+
+def described(asking: Asking, bundle: CascadeBundle) -> dict[str, Any]:
+    """A state as JSON, no answer in it: whom to call next or who is served, and what led there."""
+    served = asking.served if asking.next is None else None
+    return {
+        "next": asking.next,
+        "looks": asking.looks,
+        "served": None if served is None else {"model": served.model, "score": served.score},
+        "called": list(asking.called),
+        "scores": asking.scores,
+        "expected_usd": asking.expected_usd,
+        "reason": asking.reason,
+        "point": asking.point.name,
+        "bundle": bundle.hash,
+    }
 
 
 def _numbers(values: Sequence[float | None]) -> Floats:

@@ -64,8 +64,8 @@ class Files:
             return None
 
 
-def opened(path: str | Path, kind: str) -> tuple[dict[str, Any], Files]:
-    """(bundle.json, the verified files that it names). kind: "router" or "cascade".
+def opened(path: str | Path, kind: str | None) -> tuple[dict[str, Any], Files]:
+    """(bundle.json, the verified files that it names). kind: "router" or "cascade", None for either.
 
     Raises InputError naming what is missing, changed, of another format, or of the other kind.
     """
@@ -80,7 +80,7 @@ def opened(path: str | Path, kind: str) -> tuple[dict[str, Any], Files]:
         expected, found = str(FORMAT), str(described["format"])
         mend = "Export the run again, or use the version of routewright that wrote it."
         raise InputError("bundle.json has another format", where=str(folder), expected=expected, found=found, mend=mend)
-    if described["kind"] != kind:
+    if kind is not None and described["kind"] != kind:
         mend = "Open it with gateway.bundle.Bundle." if kind == "cascade" else "Open it with gateway.cascade.CascadeBundle."
         raise InputError("this bundle is of the other kind", where=str(folder), expected=kind, found=described["kind"], mend=mend)
     return described, Files(folder, described["sha256"])

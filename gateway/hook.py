@@ -117,7 +117,7 @@ class Hook:
     InputError where no bundle can be loaded and no fallback is set, and where the bundle does not have the operating point.
     """
 
-    def __init__(self, settings: Settings, *, rng: np.random.Generator | None = None, load: Load = Bundle.load) -> None:
+    def __init__(self, settings: Settings, *, rng: np.random.Generator | None = None, load: Load[Bundle] = Bundle.load) -> None:
         self.settings = settings
         self.counts: Counter[str] = Counter()
         self._rng = rng or np.random.default_rng()
@@ -128,7 +128,7 @@ class Hook:
             breaker, deadline_s=settings.deadline_ms / 1e3, threads=settings.threads, queue=settings.queue, told=self._breaker_told
         )
         self._open = load
-        self.reloading = Reloading(settings.bundle, every_s=settings.reload_s, load=self._load)
+        self.reloading = Reloading(settings.bundle, self._load, every_s=settings.reload_s)
         if settings.fallback is None or self.reloading.refused is None:
             self.reloading.bundle.knob(settings.point)
         self.reloading.start()

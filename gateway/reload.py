@@ -10,38 +10,51 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from routewright.core.types import InputError
-from routewright.gateway.bundle import Bundle
 
 log = logging.getLogger("routewright")
 
 Stamp = tuple[tuple[str, int, int, int], ...]
 
 
-class Load(Protocol):
+class Checked(Protocol):
+    """A bundle of any kind, as far as it is looked at here."""
+
+    verdict: str
+    hash: str
+
+    def check_golden(self) -> float:
+        """Raises InputError where it scores or decides differently here."""
+
+
+B = TypeVar("B", bound=Checked)
+B_co = TypeVar("B_co", bound=Checked, covariant=True)
+
+
+class Load(Protocol[B_co]):
     """How a bundle is opened: Bundle.load, or `quiet` for those who tell the verdict themselves."""
 
-    def __call__(self, path: Path, /, *, threads: int) -> Bundle:
+    def __call__(self, path: Path, /, *, threads: int) -> B_co:
         """Raises InputError where it refuses."""
 
 
-class Served(NamedTuple):
+class Served(NamedTuple, Generic[B]):
     """A bundle in service, and since when (Unix seconds)."""
 
-    bundle: Bundle
+    bundle: B
     since: float
 
 
-class _State(NamedTuple):
+class _State(NamedTuple, Generic[B]):
     """What is in service, and why what lies in the folder now is not: one of the two is always there."""
 
-    served: Served | None
+    served: Served[B] | None
     refused: InputError | None
 
 
-class Reloading:
+class Reloading(Generic[B]):
     """The bundle of a folder that may be replaced while it serves. Thread-safe.
 
     The folder is looked at once when this is made, and then by every `check`; `start` has a thread do it every `every_s` seconds. A folder
@@ -52,16 +65,14 @@ class Reloading:
     reloads: swaps to another bundle, the first load not counted. failures: loads that were refused.
     """
 
-    def __init__(
-        self, path: str | Path, *, threads: int = 1, every_s: float = 1.0, load: Load = Bundle.load, again_s: float = 60.0
-    ) -> None:
+    def __init__(self, path: str | Path, load: Load[B], *, threads: int = 1, every_s: float = 1.0, again_s: float = 60.0) -> None:
         if not (every_s > 0 and again_s > 0 and threads >= 1):
             found = f"every_s={every_s:g}, again_s={again_s:g}, threads={threads}"
             raise InputError("impossible reloading", expected="every_s > 0, again_s > 0, threads >= 1", found=found)
         self.path, self.threads, self.every_s, self.again_s = Path(path), threads, every_s, again_s
         self.failures, self.reloads = 0, 0
         self._load = load
-        self._state = _State(None, None)
+        self._state: _State[B] = _State(None, None)
         self._seen: Stamp | None = None
         self._tried = 0.0
         self._lock = threading.Lock()
@@ -69,7 +80,7 @@ class Reloading:
         self.check()
 
     @property
-    def bundle(self) -> Bundle:
+    def bundle(self) -> B:
         """The one in service. Raises InputError, with the reason, while there is none."""
         served, refused = self._state
         if served is not None:
@@ -78,7 +89,7 @@ class Reloading:
         raise InputError(refused.what, where=refused.where, expected=refused.expected, found=refused.found, mend=refused.mend)
 
     @property
-    def current(self) -> Served | None:
+    def current(self) -> Served[B] | None:
         """The bundle in service with its time; None while there is none."""
         return self._state.served
 

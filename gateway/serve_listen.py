@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from routewright.core.types import InputError
-from routewright.gateway.bundle import Bundle, quiet
+from routewright.gateway.bundle import Bundle
+from routewright.gateway.cascade import CascadeBundle, either
 from routewright.gateway.reload import Reloading
 from routewright.gateway.server import Endpoint, Settings, application
 
@@ -54,12 +55,13 @@ def serve(path: Path, listening: Listening, settings: Settings) -> None:
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
 
-    def load(folder: Path, *, threads: int) -> Bundle:
-        bundle = quiet(folder, threads=threads)
-        bundle.knob(settings.point)  # a bundle without the server's point would answer nobody who names none
+    def load(folder: Path, *, threads: int) -> Bundle | CascadeBundle:
+        bundle = either(folder, threads=threads)
+        # a bundle without the server's point would answer nobody who names none
+        _ = bundle.knob(settings.point) if isinstance(bundle, Bundle) else bundle.point(settings.point)
         return bundle
 
-    reloading = Reloading(path, threads=listening.threads, every_s=listening.reload_s, load=load)
+    reloading = Reloading(path, load, threads=listening.threads, every_s=listening.reload_s)
     if not listening.wait:
         say(reloading.bundle.verdict, reloading.bundle.described["verdict"]["sentence"])
     held = _socket(listening)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from routewright.gateway.decisions import Decision
@@ -20,7 +20,7 @@ class Metrics:
     sessions: how many are kept now.
     """
 
-    def __init__(self, reloading: Reloading, sessions: Callable[[], int]) -> None:
+    def __init__(self, reloading: Reloading[Any], sessions: Callable[[], int]) -> None:
         from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
         self._registry = CollectorRegistry()
@@ -32,6 +32,9 @@ class Metrics:
 
         self._requests = counter("requests", "Requests answered.", ("route", "status"))
         self._decisions = counter("decisions", "Decisions made.", ("model", "reason", "point"))
+        self._steps = counter(
+            "cascade_steps", "Steps of cascades: a model that is to be called, or whose answer is served.", ("model", "step", "point")
+        )
         self._overloaded = counter("overloaded", "Requests turned away since too many waited.")
         self._errors = counter("internal_errors", "Requests that met an error of the server's own.")
         self._seconds = Histogram(
@@ -44,6 +47,11 @@ class Metrics:
 
     def decided(self, decision: Decision) -> None:
         self._decisions.labels(decision.model, decision.reason, decision.point).inc()
+
+    def stepped(self, found: Mapping[str, Any]) -> None:
+        """found: the state that a step led to, as gateway.cascade.described tells it."""
+        ended = found["served"] is not None
+        self._steps.labels(found["served"]["model"] if ended else found["next"], "serve" if ended else "call", found["point"]).inc()
 
     def overloaded(self) -> None:
         self._overloaded.inc()
@@ -61,7 +69,7 @@ class Metrics:
 class _Watched:
     """What is counted elsewhere, read when it is asked for."""
 
-    def __init__(self, reloading: Reloading, sessions: Callable[[], int]) -> None:
+    def __init__(self, reloading: Reloading[Any], sessions: Callable[[], int]) -> None:
         self._reloading, self._sessions = reloading, sessions
 
     def collect(self) -> Iterator[Metric]:

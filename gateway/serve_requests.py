@@ -10,6 +10,7 @@ from typing import Any
 
 from routewright.core.types import InputError
 from routewright.gateway.bundle import Bundle
+from routewright.gateway.cascade import CascadeBundle
 
 SHOWN = 200  # characters of the sender's own text that an error repeats
 MALFORMED, UNFIT = 400, 422
@@ -91,7 +92,7 @@ class Requests:
     def __init__(self) -> None:
         self._document: dict[str, Any] = json.loads((Path(__file__).parent / "openapi.json").read_text())
         schemas = self._document["components"]["schemas"]
-        self._schemas = {name: _resolved(schemas[name], schemas) for name in ("RouteRequest", "ClassifyRequest")}
+        self._schemas = {name: _resolved(schemas[name], schemas) for name in ("RouteRequest", "ClassifyRequest", "CascadeRequest")}
 
     def route(self, body: bytes) -> dict[str, Any]:
         """A RouteRequest. Raises RefusedError: 400 for what is no JSON, 422 by JSON path for JSON of another form."""
@@ -101,19 +102,25 @@ class Requests:
         """A ClassifyRequest; raises as `route` does."""
         return self._checked(body, "ClassifyRequest")
 
+    def cascade(self, body: bytes) -> dict[str, Any]:
+        """A CascadeRequest; raises as `route` does."""
+        return self._checked(body, "CascadeRequest")
+
     def _checked(self, body: bytes, name: str) -> dict[str, Any]:
         value: dict[str, Any] = parsed(body)
         fit(value, self._schemas[name], "")
         return value
 
-    def document(self, bundle: Bundle | None, point: str) -> dict[str, Any]:
+    def document(self, bundle: Bundle | CascadeBundle | None, point: str) -> dict[str, Any]:
         """The OpenAPI document, with the points and models of the bundle that is in service. point: the server's own."""
         whole = copy.deepcopy(self._document)
-        fields = whole["components"]["schemas"]["RouteRequest"]["properties"]
-        fields["point"]["default"] = point
+        schemas = whole["components"]["schemas"]
+        route, cascade = (schemas[name]["properties"] for name in ("RouteRequest", "CascadeRequest"))
+        for fields in (route, cascade):
+            fields["point"] |= {"default": point} | ({"enum": list(bundle.points)} if bundle is not None else {})
         if bundle is not None:
-            fields["point"]["enum"] = list(bundle.points)
-            fields["candidates"]["items"]["enum"] = list(bundle.models)
+            for model in (route["candidates"]["items"], schemas["Call"]["properties"]["model"]):
+                model["enum"] = list(bundle.models)
         return whole
 
 
@@ -147,9 +154,12 @@ def _fit_object(value: Mapping[str, Any], schema: Schema, where: str) -> None:
     if ways and sum(all(name in value for name in way) for way in ways) != 1:
         names = " or ".join(name for way in ways for name in way)
         raise _unfit("either field must be there, not both", where, names, ", ".join(map(ascii, value)) or "none")
+    if isinstance(others := schema.get("additionalProperties"), Mapping):
+        for name in value.keys() - fields.keys():
+            fit(value[name], others, f"{where}.{ascii(name)[:SHOWN]}")
     needed = [*schema.get("required", ())]
-    for name, others in schema.get("dependentRequired", {}).items():
-        needed += others if name in value else ()
+    for name, more in schema.get("dependentRequired", {}).items():
+        needed += more if name in value else ()
     for name in needed:
         if name not in value:
             raise _unfit("a field is missing", where, name, ", ".join(map(ascii, value)) or "none")
@@ -186,6 +196,7 @@ def _resolved(schema: Schema, schemas: Mapping[str, Schema]) -> dict[str, Any]:
     out = dict(schema)
     if "properties" in schema:
         out["properties"] = {name: _resolved(inner, schemas) for name, inner in schema["properties"].items()}
-    if "items" in schema:
-        out["items"] = _resolved(schema["items"], schemas)
+    for word in ("items", "additionalProperties"):
+        if isinstance(schema.get(word), Mapping):
+            out[word] = _resolved(schema[word], schemas)
     return out

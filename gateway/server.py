@@ -22,7 +22,9 @@ import numpy as np
 
 from routewright.core.types import InputError
 from routewright.gateway.bundle import Bundle
+from routewright.gateway.cascade import CascadeBundle
 from routewright.gateway.reload import Reloading
+from routewright.gateway.serve_cascade import step
 from routewright.gateway.serve_metrics import Metrics
 from routewright.gateway.serve_requests import UNFIT, RefusedError, Requests, deep, told
 from routewright.gateway.sessions import Pinning, Sessions
@@ -37,6 +39,7 @@ log = logging.getLogger("routewright")
 JSON = "application/json"
 BUSY = HTTPStatus.SERVICE_UNAVAILABLE
 OTHER = "other"  # the route label of requests for no route
+Either = Bundle | CascadeBundle
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,10 @@ class Answer(NamedTuple):
 class Endpoint:
     """What the endpoint answers, apart from HTTP: bytes in, an Answer out. Thread-safe; never raises for what a sender can send.
 
-    Of queries nothing is kept or logged; of a session its id, model, turn and time.
+    Of queries and answers nothing is kept or logged; of a session its id, model, turn and time.
     """
 
-    def __init__(self, reloading: Reloading, settings: Settings | None = None, rng: np.random.Generator | None = None) -> None:
+    def __init__(self, reloading: Reloading[Any], settings: Settings | None = None, rng: np.random.Generator | None = None) -> None:
         self.settings, self._reloading = settings or Settings(), reloading
         self._rng = rng or np.random.default_rng()
         self._requests = Requests()
@@ -97,6 +100,10 @@ class Endpoint:
         """POST /classify."""
         return self._guarded(self._classify, body)
 
+    def cascade(self, body: bytes) -> Answer:
+        """POST /v1/cascade."""
+        return self._guarded(self._cascade, body)
+
     def health(self) -> Answer:
         """GET /healthz."""
         served = self._reloading.current
@@ -105,6 +112,7 @@ class Endpoint:
         bundle, refused = served.bundle, self._reloading.refused
         found = {
             "bundle": bundle.hash,
+            "kind": bundle.described["kind"],
             "name": bundle.described["name"],
             "verdict": bundle.verdict,
             "sentence": bundle.described["verdict"]["sentence"],
@@ -126,7 +134,7 @@ class Endpoint:
         served = self._reloading.current
         return Answer.json(HTTPStatus.OK, self._requests.document(served and served.bundle, self.settings.point))
 
-    def _guarded(self, decide: Callable[[bytes, Bundle], dict[str, Any]], body: bytes) -> Answer:
+    def _guarded(self, decide: Callable[[bytes, Either], dict[str, Any]], body: bytes) -> Answer:
         served = self._reloading.current
         if served is None:
             return unavailable(self._reloading)
@@ -145,8 +153,8 @@ class Endpoint:
             log.error("internal error, %s\n%s", type(error).__name__, where)
             return Answer.refusal(RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error", found=type(error).__name__))
 
-    def _route(self, body: bytes, bundle: Bundle) -> dict[str, Any]:
-        asked = self._requests.route(body)
+    def _route(self, body: bytes, served: Either) -> dict[str, Any]:
+        asked, bundle = self._requests.route(body), _router(served)
         query = asked["text"] if "text" in asked else asked["messages"]
         options: dict[str, Any] = {"point": asked.get("point", self.settings.point), "candidates": asked.get("candidates")}
         if explore := asked.get("explore"):
@@ -159,17 +167,32 @@ class Endpoint:
         self.metrics.decided(turn.decision)
         return turn.decision.described() | {"session": turn.session, "turn": turn.turn, "cache_lost_usd": turn.cache_lost_usd}
 
-    def _classify(self, body: bytes, bundle: Bundle) -> dict[str, Any]:
-        decision = bundle.decide(self._requests.classify(body)["text"], point=self.settings.point)
+    def _classify(self, body: bytes, served: Either) -> dict[str, Any]:
+        asked, bundle = self._requests.classify(body), _router(served)
+        decision = bundle.decide(asked["text"], point=self.settings.point)
         self.metrics.decided(decision)
         quality = {row.model: row.quality for row in decision.ranked}
         labels = {model: quality[model] for model in bundle.models}
         return {"labels": labels, "label": decision.model, "score": quality[decision.model]}
 
+    def _cascade(self, body: bytes, served: Either) -> dict[str, Any]:
+        asked = self._requests.cascade(body)
+        if not isinstance(served, CascadeBundle):
+            raise RefusedError(
+                HTTPStatus.CONFLICT,
+                "the bundle in service is a router's",
+                expected="a cascade",
+                found="a router",
+                mend="Ask POST /v1/route.",
+            )
+        found = step(served, asked, self.settings.point)
+        self.metrics.stepped(found)
+        return found
+
     def _sessions_now(self) -> Sessions:
         """Those of the bundle in service now; after a reload the conversations whose model it has too go on with it."""
         with self._lock:
-            bundle = self._reloading.bundle
+            bundle = _router(self._reloading.bundle)
             if self._sessions is None:
                 self._sessions = Sessions(bundle, self.settings.pinning)
             elif self._sessions.bundle is not bundle:
@@ -177,7 +200,15 @@ class Endpoint:
             return self._sessions
 
 
-def unavailable(reloading: Reloading) -> Answer:
+def _router(bundle: Either) -> Bundle:
+    """The bundle, where it is a router's. Raises RefusedError (409)."""
+    if not isinstance(bundle, Bundle):
+        mend = "Ask POST /v1/cascade."
+        raise RefusedError(HTTPStatus.CONFLICT, "the bundle in service is a cascade's", expected="a router", found="a cascade", mend=mend)
+    return bundle
+
+
+def unavailable(reloading: Reloading[Any]) -> Answer:
     """503 while no bundle is in service, with the reason for which the last one was refused."""
     reason = reloading.refused
     found = told(reason) if reason is not None else told(InputError("no bundle is in service"))
@@ -239,6 +270,7 @@ def application(endpoint: Endpoint) -> Starlette:
     routes = [
         post("/v1/route", endpoint.route),
         post("/classify", endpoint.classify),
+        post("/v1/cascade", endpoint.cascade),
         get("/healthz", endpoint.health),
         get("/metrics", endpoint.measured),
         get("/openapi.json", endpoint.document),

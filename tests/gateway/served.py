@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 JSON = {"Content-Type": "application/json"}
 LIMIT = 128 * 1024
 SECRET = "tiramisu with a pinch of saffron"
@@ -80,3 +82,14 @@ def until(found: Callable[[], bool], seconds: float = 30.0) -> bool:
     while not found() and time.monotonic() < end:
         time.sleep(0.02)
     return found()
+
+
+def fuzzed(server: Server) -> None:
+    """Made-up requests from the served document, right and wrong: no 5xx, no answer that the document does not promise."""
+    pytest.importorskip("schemathesis", reason="schemathesis is not installed (extra dev)")
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    checks += ",negative_data_rejection,unsupported_method"
+    url = f"http://127.0.0.1:{server.port}/openapi.json"
+    command = [sys.executable, "-m", "schemathesis.cli", "run", url, "--checks", checks, "--phases", "examples,coverage,fuzzing"]
+    ended = subprocess.run([*command, "--max-examples", "20", "--seed", "1", "--no-color"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]

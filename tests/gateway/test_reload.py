@@ -45,7 +45,7 @@ def resealed(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def test_a_new_bundle_is_swapped_in_once(bundles: tuple[Path, Path], folder: Path) -> None:
-    reloading = Reloading(folder)
+    reloading = Reloading(folder, Bundle.load)
     assert reloading.bundle.hash == hash_of(bundles[0])
     assert not reloading.check()
     old = reloading.current
@@ -61,7 +61,7 @@ def test_a_new_bundle_is_swapped_in_once(bundles: tuple[Path, Path], folder: Pat
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_corrupt_bundle_is_refused_once_and_the_old_one_serves(bundles: tuple[Path, Path], folder: Path, name: str) -> None:
-    reloading = Reloading(folder)
+    reloading = Reloading(folder, Bundle.load)
     put(bundles[1], folder)
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -82,7 +82,7 @@ def test_files_that_come_one_by_one_are_taken_when_the_last_is_there(
     bundles: tuple[Path, Path], folder: Path, order: tuple[str, ...]
 ) -> None:
     """A copy in any order: bundle.json does not change again when the graph comes after it."""
-    reloading, swapped = Reloading(folder), []
+    reloading, swapped = Reloading(folder, Bundle.load), []
     for name in order:
         data = (bundles[1] / name).read_bytes()
         for part in (data[: len(data) // 2], data):
@@ -95,7 +95,7 @@ def test_files_that_come_one_by_one_are_taken_when_the_last_is_there(
 
 def test_the_same_bundle_again_is_no_reload(bundles: tuple[Path, Path], folder: Path) -> None:
     """Sessions and counts go on where a deployment writes what is there already."""
-    reloading = Reloading(folder)
+    reloading = Reloading(folder, Bundle.load)
     before = reloading.bundle
     put(bundles[0], folder)
     assert not reloading.check()
@@ -106,7 +106,7 @@ def test_the_same_bundle_again_is_no_reload(bundles: tuple[Path, Path], folder: 
 
 def test_wrong_golden_vectors_are_refused(bundles: tuple[Path, Path], folder: Path) -> None:
     """Whole and sealed, and yet it would decide differently from what was trained."""
-    reloading = Reloading(folder)
+    reloading = Reloading(folder, Bundle.load)
 
     def change(described: dict[str, Any]) -> None:
         described["golden"][5]["quality"][0] += 0.01
@@ -119,7 +119,7 @@ def test_wrong_golden_vectors_are_refused(bundles: tuple[Path, Path], folder: Pa
 
 
 def test_sealed_nonsense_is_refused_too(bundles: tuple[Path, Path], folder: Path) -> None:
-    reloading = Reloading(folder)
+    reloading = Reloading(folder, Bundle.load)
     resealed(folder, lambda described: described.pop("models"))
     assert not reloading.check()
     assert "the bundle cannot be opened" in str(reloading.refused)
@@ -128,7 +128,7 @@ def test_sealed_nonsense_is_refused_too(bundles: tuple[Path, Path], folder: Path
 
 def test_none_at_first_says_why_until_one_comes(bundles: tuple[Path, Path], tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
-    reloading = Reloading(folder)
+    reloading = Reloading(folder, Bundle.load)
     assert reloading.current is None
     for _ in range(2):
         with pytest.raises(InputError, match=r"bundle\.json cannot be read"):
@@ -141,7 +141,7 @@ def test_none_at_first_says_why_until_one_comes(bundles: tuple[Path, Path], tmp_
 
 
 def test_a_removed_folder_leaves_the_old_bundle_in_service(folder: Path) -> None:
-    reloading = Reloading(folder)
+    reloading = Reloading(folder, Bundle.load)
     shutil.rmtree(folder)
     assert not reloading.check()
     assert reloading.failures == 1
@@ -151,7 +151,7 @@ def test_a_removed_folder_leaves_the_old_bundle_in_service(folder: Path) -> None
 def test_a_link_that_is_swapped_is_followed(bundles: tuple[Path, Path], tmp_path: Path) -> None:
     link = tmp_path / "current"
     link.symlink_to(bundles[0])
-    reloading = Reloading(link)
+    reloading = Reloading(link, Bundle.load)
     (tmp_path / "next").symlink_to(bundles[1])
     (tmp_path / "next").rename(link)
     assert reloading.check()
@@ -167,7 +167,7 @@ def test_what_this_machine_refused_is_tried_again(folder: Path) -> None:
             raise failing.pop()
         return Bundle.load(path, threads=threads)
 
-    reloading = Reloading(folder, load=load, again_s=0.05)
+    reloading = Reloading(folder, load, again_s=0.05)
     assert "too many open files" in str(reloading.refused)
     time.sleep(0.06)
     reloading.check()
@@ -175,7 +175,7 @@ def test_what_this_machine_refused_is_tried_again(folder: Path) -> None:
 
 
 def test_the_thread_looks_by_itself_and_when_it_is_woken(bundles: tuple[Path, Path], folder: Path) -> None:
-    reloading = Reloading(folder, every_s=0.02)
+    reloading = Reloading(folder, Bundle.load, every_s=0.02)
     with pytest.raises(InputError, match="nobody watches"):
         reloading.wake()
     reloading.start()
@@ -185,7 +185,7 @@ def test_the_thread_looks_by_itself_and_when_it_is_woken(bundles: tuple[Path, Pa
     reloading.stop()
     reloading.stop()
     assert not [thread for thread in threading.enumerate() if thread.name == "bundle-watch"]
-    slow = Reloading(folder, every_s=3600.0)
+    slow = Reloading(folder, Bundle.load, every_s=3600.0)
     slow.start()
     put(bundles[0], folder)
     slow.wake()
@@ -195,7 +195,7 @@ def test_the_thread_looks_by_itself_and_when_it_is_woken(bundles: tuple[Path, Pa
 
 def test_readers_never_miss_a_bundle_or_mix_two(bundles: tuple[Path, Path], folder: Path) -> None:
     expected = {bundle.hash: bundle.score(["abc"])[0].tolist() for bundle in map(Bundle.load, bundles)}
-    reloading, ended, seen = Reloading(folder, every_s=0.005), threading.Event(), list[tuple[str, bool]]()
+    reloading, ended, seen = Reloading(folder, Bundle.load, every_s=0.005), threading.Event(), list[tuple[str, bool]]()
 
     def read() -> None:
         while not ended.is_set():
@@ -234,7 +234,7 @@ def test_the_last_good_bundle_serves_whatever_comes(tmp_path_factory: pytest.Tem
         return SimpleNamespace(hash=text, verdict="helps", check_golden=lambda: 0.0)
 
     file.write_text("a")
-    reloading = Reloading(folder, load=load)
+    reloading = Reloading(folder, load)
     good, bad, reloads, failures = "a", False, 0, 0
     for i, step in enumerate(steps):
         if step == "missing":

@@ -103,7 +103,7 @@ def test_sigterm_at_once_ends_it_too(bundles: tuple[Path, Path], tmp_path: Path)
 
 def test_sessions_go_on_after_a_reload(bundles: tuple[Path, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(bundles[0], tmp_path / "bundle")
-    reloading = Reloading(folder)
+    reloading = Reloading(folder, Bundle.load)
     endpoint = Endpoint(reloading)
 
     def turn() -> Any:
@@ -153,7 +153,7 @@ def test_more_than_may_wait_are_turned_away(bundles: tuple[Path, Path]) -> None:
 
     from routewright.gateway.server import Answer, application
 
-    endpoint = Endpoint(Reloading(bundles[0]), Settings(workers=1, waiting=1))
+    endpoint = Endpoint(Reloading(bundles[0], Bundle.load), Settings(workers=1, waiting=1))
     free = threading.Event()
 
     def slow(body: bytes) -> Answer:

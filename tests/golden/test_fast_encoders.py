@@ -218,7 +218,9 @@ def test_attentions_values_are_made_in_steps_and_its_shapes_are_numbers(rng: np.
     np.testing.assert_allclose(graph.run(made, {"rows": rows}), exact, atol=0.03 * np.abs(exact).max())
     for batch in (1, 2):
         np.testing.assert_allclose(graph.run(made, {"rows": rows[:batch]}), graph.run(made, {"rows": rows})[:batch], atol=1e-5)
-    model.graph.output.append(helper.make_tensor_value_info("value", TensorProto.FLOAT, ["n", 4, 6]))  # who reads the values themselves gets them as they were
+    model.graph.output.append(
+        helper.make_tensor_value_info("value", TensorProto.FLOAT, ["n", 4, 6])
+    )  # who reads the values themselves gets them as they were
     again = quantized(model, FULL, tops)
     assert [node.op_type for node in again.graph.node].count("Mul") == 2
     wanted = graph.run(cut_at(model, "value"), {"rows": rows})
