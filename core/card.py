@@ -48,6 +48,12 @@ LOADING = {
     asking.next  # the model to ask; then asking.answered(...), until it is None""",
 }
 
+# the endpoint's route, and where else a bundle of this kind goes
+SERVING = {
+    "router": ("/v1/route", ".\nIn LiteLLM, Portkey and Node: docs/GATEWAY.md of routewright."),
+    "cascade": ("/v1/cascade", ": docs/GATEWAY.md of routewright."),
+}
+
 
 def card(described: Mapping[str, Any]) -> str:
     """The card of a router's or a cascade's bundle, from bundle.json alone. Ends with a newline.
@@ -170,11 +176,9 @@ def _limits(said: Mapping[str, Any]) -> str:
 def _load(said: Mapping[str, Any]) -> str:
     point = "balanced" if "balanced" in said["operating_points"] else next(iter(said["operating_points"]), "balanced")
     code = LOADING[said["kind"]].format(point=json.dumps(point), said=", said=..." if "said" in said.get("needs", ()) else "")
-    served = (
-        "As an HTTP endpoint: `python -m routewright.gateway serve bundle`.\nIn LiteLLM, Portkey and Node: docs/GATEWAY.md of routewright."
-    )
-    only = "" if said["kind"] == "cascade" else f"\n\n{served}"
-    return f"## Load\n\n`pip install routewright`, then:\n\n{code}\n\nLoading verifies every file and refuses what was changed.{only}"
+    route, elsewhere = SERVING[said["kind"]]
+    served = f"As an HTTP endpoint: `python -m routewright.gateway serve bundle`, `POST {route}`{elsewhere}"
+    return f"## Load\n\n`pip install routewright`, then:\n\n{code}\n\nLoading verifies every file and refuses what was changed.\n\n{served}"
 
 
 def _checks(said: Mapping[str, Any]) -> str:

@@ -106,7 +106,9 @@ def test_a_cascade_s_card() -> None:
     text = card(said)
     for line in ("# Cascade `train-x`", "(Consensus)", "rule `posterior`", 'CascadeBundle.load("bundle", said=...)', "needs score, said"):
         assert line in text, line
-    assert "gateway serve" not in text
+    assert "`POST /v1/cascade`" in text
+    assert "LiteLLM" not in text
+    assert "`POST /v1/route`.\nIn LiteLLM" in card(SAID)
 
 
 def test_the_card_of_a_written_bundle_shows_how_to_load_it(tmp_path: Path) -> None:
