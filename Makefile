@@ -36,10 +36,10 @@ types: setup
 	MYPYPATH=build/typing $(BIN)/mypy $(ENTRY)
 
 unit: setup
-	$(BIN)/python -m pytest -n 2 -m "not slow" -q
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" -q
 
 slow: setup
-	$(BIN)/python -m pytest -n 2 -m slow -q
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow -q
 
 # resolve again from pyproject.toml, holding what requirements.lock already pins; without +cpu torch brings gigabytes of CUDA
 lock:

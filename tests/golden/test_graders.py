@@ -335,62 +335,53 @@ def test_normalisation_is_that_of_unicode_but_for_absurd_runs_of_marks() -> None
     assert nfkc(run) == nfkc(run + "\u0301\u0323" * 10**6)
 
 
-MEGABYTES = 10_000_000
 SLOW = {
-    "newlines": lambda: "x" + "\n" * (READ_CHARS - 2) + "y",
-    "marks": lambda: "a" + "\u0301\u0323" * (MEGABYTES // 2),
-    "voiced marks": lambda: "a" + "\uff9e\u0301" * (MEGABYTES // 2),
-    "numbers": lambda: "1 " * (MEGABYTES // 2),
-    "thousands": lambda: "1,000," * (MEGABYTES // 6),
-    "digits": lambda: "7" * MEGABYTES,
-    "percents": lambda: "1,2.3%" * (MEGABYTES // 6),
-    "fractions": lambda: r"\frac{1" * (MEGABYTES // 7),
-    "boxes": lambda: r"\boxed{" * (MEGABYTES // 7),
-    "a box of braces": lambda: r"\boxed{" + "{}" * (MEGABYTES // 2),
-    "prefixes": lambda: "the answer is " * (MEGABYTES // 14),
-    "questions": lambda: "\nQuestion " * (MEGABYTES // 10),
-    "answers to": lambda: "answer to " * (MEGABYTES // 10),
-    "letters": lambda: "A, " * (MEGABYTES // 3),
-    "letters and": lambda: "A and " * (MEGABYTES // 6),
-    "bracketed": lambda: "(A) " * (MEGABYTES // 4),
-    "corrections": lambda: "no, " * (MEGABYTES // 4),
-    "spaces": lambda: "I" + " " * (MEGABYTES - 2) + "x",
-    "brackets": lambda: "[" * MEGABYTES,
-    "balanced": lambda: "[" * (MEGABYTES // 2) + "]" * (MEGABYTES // 2),
-    "balanced rubbish": lambda: ("[" * 99 + "x" + "]" * 99) * (MEGABYTES // 199),
-    "objects": lambda: '{"a":' * (MEGABYTES // 5),
-    "quotes": lambda: '["' * (MEGABYTES // 2),
-    "backslashes": lambda: '["' + "\\" * MEGABYTES,
-    "fences": lambda: "```\n" * (MEGABYTES // 4),
-    "hashes": lambda: "#### " * (MEGABYTES // 5),
-    "surrogates": lambda: "\ud800" * MEGABYTES,
-    "zeros": lambda: "\0" * MEGABYTES,
-    "wide letters": lambda: "\uff21" * MEGABYTES,
-    "ligatures": lambda: "\ufdfa" * (MEGABYTES // 18),  # each becomes 18 letters
+    "newlines": lambda n: "x" + "\n" * (min(n, READ_CHARS) - 2) + "y",
+    "marks": lambda n: "a" + "\u0301\u0323" * (n // 2),
+    "voiced marks": lambda n: "a" + "\uff9e\u0301" * (n // 2),
+    "numbers": lambda n: "1 " * (n // 2),
+    "thousands": lambda n: "1,000," * (n // 6),
+    "digits": lambda n: "7" * n,
+    "percents": lambda n: "1,2.3%" * (n // 6),
+    "fractions": lambda n: r"\frac{1" * (n // 7),
+    "boxes": lambda n: r"\boxed{" * (n // 7),
+    "a box of braces": lambda n: r"\boxed{" + "{}" * (n // 2),
+    "prefixes": lambda n: "the answer is " * (n // 14),
+    "questions": lambda n: "\nQuestion " * (n // 10),
+    "answers to": lambda n: "answer to " * (n // 10),
+    "letters": lambda n: "A, " * (n // 3),
+    "letters and": lambda n: "A and " * (n // 6),
+    "bracketed": lambda n: "(A) " * (n // 4),
+    "corrections": lambda n: "no, " * (n // 4),
+    "spaces": lambda n: "I" + " " * (n - 2) + "x",
+    "brackets": lambda n: "[" * n,
+    "balanced": lambda n: "[" * (n // 2) + "]" * (n // 2),
+    "balanced rubbish": lambda n: ("[" * 99 + "x" + "]" * 99) * (n // 199),
+    "objects": lambda n: '{"a":' * (n // 5),
+    "quotes": lambda n: '["' * (n // 2),
+    "backslashes": lambda n: '["' + "\\" * n,
+    "fences": lambda n: "```\n" * (n // 4),
+    "hashes": lambda n: "#### " * (n // 5),
+    "surrogates": lambda n: "\ud800" * n,
+    "zeros": lambda n: "\0" * n,
+    "wide letters": lambda n: "\uff21" * n,
+    "ligatures": lambda n: "\ufdfa" * (n // 18),  # each becomes 18 letters
 }
 
 
+@pytest.mark.parametrize("size", [500_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("bait", SLOW)
-def test_ten_megabytes_take_about_two_seconds_at_most(bait: str) -> None:
-    text = SLOW[bait]()
+def test_no_answer_takes_long(bait: str, size: int) -> None:
+    """Ten megabytes take two seconds on a quiet core; what grew faster than the text would take hours, so the limit may be wide."""
+    text = SLOW[bait](size)
     for grader in (Exact(), Normalised(), Normalised(style="squad", punctuation="strip", articles=True), Choice(), JsonEqual()):
-        _within_two_seconds(grader, text)
-    _within_two_seconds(Number(percent="fraction", reader="conclusion"), text)
-    _within_two_seconds(Regex(pattern=r"####[^\S\n]*(\S[^\n]*)", group=1), text)
+        _within(grader, text, 15)
+    _within(Number(percent="fraction", reader="conclusion"), text, 15)
+    _within(Regex(pattern=r"####[^\S\n]*(\S[^\n]*)", group=1), text, 15)
 
 
-def _within_two_seconds(grader: Any, text: str) -> None:
+def _within(grader: Any, text: str, seconds: float) -> None:
     started = time.process_time()
     grader.extract(text)
     took = time.process_time() - started
-    assert took < 4 or took < 4 * _slowness(), (
-        f"{type(grader).__name__} took {took:.1f} s"
-    )  # twice what it should be: the machine may be busy
-
-
-def _slowness() -> float:
-    """How much slower this machine is now than one that adds five million numbers in .25 s; neighbours may halve its speed."""
-    begun, total = time.process_time(), 0
-    for number in range(5_000_000):
-        total += number
-    return max(1.0, (time.process_time() - begun) / 0.25)
+    assert took < seconds, f"{type(grader).__name__} took {took:.1f} s"
