@@ -143,7 +143,8 @@ class _Sources:
 
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.data_type == 1}
         made = [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]
-        self.numbers = {node.output[0]: numpy_helper.to_array(node.attribute[0].t) for node in made}
+        arrays = {node.output[0]: numpy_helper.to_array(node.attribute[0].t) for node in made}
+        self.numbers = {name: int(array.item()) for name, array in arrays.items() if array.size == 1 and array.dtype == np.int64}
         self.matrices = {name: array for name, array in self.constants.items() if array.ndim == 2}
         self.outputs = {value.name for value in graph.output}
         self.makers = {output: node for node in graph.node for output in node.output}
@@ -196,7 +197,7 @@ class _Sources:
 
     def _size(self, name: str, place: int) -> int | None:
         if name in self.numbers:
-            return int(self.numbers[name].item()) if self.numbers[name].size == 1 else None
+            return self.numbers[name]
         for kind in ("Unsqueeze", "Gather", "Shape"):
             node = self.makers.get(name)
             if node is None or node.op_type != kind or (kind == "Gather" and self.numbers.get(node.input[1]) != place):
