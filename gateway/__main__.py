@@ -15,7 +15,7 @@ from pathlib import Path
 
 from routewright.core.types import InputError
 from routewright.gateway.bundle import TOLERANCE, Bundle
-from routewright.gateway.cascade import described, either
+from routewright.gateway.cascade import either, state
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,7 +65,7 @@ def _decide(given: argparse.Namespace) -> None:
     if isinstance(bundle, Bundle):
         told = bundle.decide(text, point=given.point).described()
     else:
-        told = described(bundle.start(text, given.point), bundle)
+        told = state(bundle.start(text, given.point), bundle)
     _print(json.dumps(told, indent=2))
 
 

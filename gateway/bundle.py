@@ -13,11 +13,11 @@ import numpy as np
 from routewright.core import policy
 from routewright.core.text import unfolded
 from routewright.core.types import Floats, InputError, Ints
-from routewright.gateway.decisions import EXPLORED, ROUTED, UNFAMILIAR, Decision, Ranked, asked
+from routewright.gateway.decisions import EXPLORED, ROUTED, UNFAMILIAR, Decision, Ranked, asked, at
 from routewright.gateway.files import Files, opened
 from routewright.gateway.tokens import Reader
 
-TOLERANCE = 1e-4  # between the trained router and its bundle, and between one machine and another
+TOLERANCE = 1e-4  # of a score: between what was trained and its bundle, and between one machine and another
 FILES = ("router.onnx", "tokenizer.json", "CARD.md", "bundle.json")  # what every router's bundle holds
 
 
@@ -118,10 +118,7 @@ class Bundle:
 
     def knob(self, point: str) -> float:
         """Of a named operating point. Raises InputError for one that the bundle does not have."""
-        if point not in self.points:
-            expected = "one of " + ", ".join(self.points)
-            raise InputError(f"operating point {point!r} is not in the bundle", expected=expected, found=repr(point))
-        return self.points[point]
+        return at(self.points, point)
 
     def columns(self, candidates: Sequence[str] | None) -> Ints:
         """Their columns, in the bundle's order. Raises InputError for a model that is not in the bundle, and for none."""

@@ -24,12 +24,10 @@ from routewright.core.pairs import pair_tokenizer
 from routewright.core.rules import restored
 from routewright.core.text import unfolded
 from routewright.core.types import Floats, InputError, Ints
-from routewright.gateway.bundle import Bundle, unwarned, warn
-from routewright.gateway.decisions import asked
+from routewright.gateway.bundle import TOLERANCE, Bundle, unwarned, warn
+from routewright.gateway.decisions import asked, at
 from routewright.gateway.files import Files, opened
 from routewright.gateway.tokens import Reader
-
-TOLERANCE = 1e-4  # of a prior or a score, between one machine and another
 
 
 class CascadeBundle:
@@ -88,14 +86,7 @@ class CascadeBundle:
 
     def start(self, query: str | Sequence[Mapping[str, Any]] | Query, point: str = "balanced") -> Asking:
         """Nobody asked yet: `next` is the first model to call. Raises InputError for a point that is not in the bundle."""
-        return self.point(point).start(query if isinstance(query, Query) else self.read(query))
-
-    def point(self, name: str) -> Point:
-        """A named operating point. Raises InputError for one that the bundle does not have."""
-        if name not in self.points:
-            expected = "one of " + ", ".join(self.points)
-            raise InputError(f"operating point {name!r} is not in the bundle", expected=expected, found=repr(name))
-        return self.points[name]
+        return at(self.points, point).start(query if isinstance(query, Query) else self.read(query))
 
     def ask(self, text: str, call: Callable[[str, str], str | None], point: str = "balanced") -> Served:
         """The answer that is served, by call(model, text). For signals that read recorded numbers take `start` and hand them in."""
@@ -154,7 +145,7 @@ def handed_in(answer: str) -> str | None:
     raise InputError("what counts of an answer is not known here", expected="said, handed in with the answer", found="the answer alone")
 
 
-def described(asking: Asking, bundle: CascadeBundle) -> dict[str, Any]:
+def state(asking: Asking, bundle: CascadeBundle) -> dict[str, Any]:
     """A state as JSON, no answer in it: whom to call next or who is served, and what led there."""
     served = asking.served if asking.next is None else None
     return {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from routewright.core.types import InputError
+
+T = TypeVar("T")
 
 # why a model was chosen
 ROUTED, UNFAMILIAR, EXPLORED, PINNED, SWITCHED = "routed", "out of distribution", "explored", "pinned", "switched"
@@ -46,6 +48,14 @@ class Decision(NamedTuple):
     def described(self) -> dict[str, Any]:
         """As JSON: what the endpoint answers and what a gateway may log."""
         return self._asdict() | {"ranked": [row._asdict() for row in self.ranked]}
+
+
+def at(points: Mapping[str, T], name: str) -> T:
+    """What a bundle has at a named operating point. Raises InputError, listing its points, for one that it does not have."""
+    if name not in points:
+        expected = "one of " + ", ".join(points)
+        raise InputError(f"operating point {name!r} is not in the bundle", expected=expected, found=repr(name))
+    return points[name]
 
 
 def asked(query: str | Sequence[Mapping[str, Any]], turns: int, separator: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from routewright.core.asking import Asking
 from routewright.core.contracts import SAID
 from routewright.core.types import InputError
-from routewright.gateway.cascade import CascadeBundle, described
+from routewright.gateway.cascade import CascadeBundle, state
 
 AGAIN = "Send the calls in the order in which they were made, for the same query and point, to the bundle that asked for them."
 
@@ -25,7 +25,7 @@ def step(bundle: CascadeBundle, asked: Mapping[str, Any], point: str) -> dict[st
     asking = bundle.start(asked["text"] if "text" in asked else asked["messages"], asked.get("point", point))
     for place, call in enumerate(asked.get("calls", ())):
         asking = _after(asking, call, f"calls[{place}]")
-    return described(asking, bundle)
+    return state(asking, bundle)
 
 
 def _after(asking: Asking, call: Mapping[str, Any], where: str) -> Asking:

@@ -15,6 +15,7 @@ from pathlib import Path
 from routewright.core.types import InputError
 from routewright.gateway.bundle import Bundle
 from routewright.gateway.cascade import CascadeBundle, either
+from routewright.gateway.decisions import at
 from routewright.gateway.reload import Reloading
 from routewright.gateway.server import Endpoint, Settings, application
 
@@ -57,8 +58,7 @@ def serve(path: Path, listening: Listening, settings: Settings) -> None:
 
     def load(folder: Path, *, threads: int) -> Bundle | CascadeBundle:
         bundle = either(folder, threads=threads)
-        # a bundle without the server's point would answer nobody who names none
-        _ = bundle.knob(settings.point) if isinstance(bundle, Bundle) else bundle.point(settings.point)
+        at(bundle.points, settings.point)  # a bundle without the server's point would answer nobody who names none
         return bundle
 
     reloading = Reloading(path, load, threads=listening.threads, every_s=listening.reload_s)

@@ -49,7 +49,7 @@ class Metrics:
         self._decisions.labels(decision.model, decision.reason, decision.point).inc()
 
     def stepped(self, found: Mapping[str, Any]) -> None:
-        """found: the state that a step led to, as gateway.cascade.described tells it."""
+        """found: the state that a step led to, as gateway.cascade.state tells it."""
         ended = found["served"] is not None
         self._steps.labels(found["served"]["model"] if ended else found["next"], "serve" if ended else "call", found["point"]).inc()
 

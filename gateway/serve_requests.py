@@ -155,7 +155,7 @@ def _fit_object(value: Mapping[str, Any], schema: Schema, where: str) -> None:
         names = " or ".join(name for way in ways for name in way)
         raise _unfit("either field must be there, not both", where, names, ", ".join(map(ascii, value)) or "none")
     if isinstance(others := schema.get("additionalProperties"), Mapping):
-        for name in value.keys() - fields.keys():
+        for name in (name for name in value if name not in fields):
             fit(value[name], others, f"{where}.{ascii(name)[:SHOWN]}")
     needed = [*schema.get("required", ())]
     for name, more in schema.get("dependentRequired", {}).items():

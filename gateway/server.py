@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -39,7 +39,9 @@ log = logging.getLogger("routewright")
 JSON = "application/json"
 BUSY = HTTPStatus.SERVICE_UNAVAILABLE
 OTHER = "other"  # the route label of requests for no route
-Either = Bundle | CascadeBundle
+# the kinds of bundles, how they are called, and where they are asked
+KINDS: dict[type, tuple[str, str]] = {Bundle: ("a router", "/v1/route"), CascadeBundle: ("a cascade", "/v1/cascade")}
+B = TypeVar("B", Bundle, CascadeBundle)
 
 
 @dataclass(frozen=True)
@@ -94,15 +96,15 @@ class Endpoint:
 
     def route(self, body: bytes) -> Answer:
         """POST /v1/route."""
-        return self._guarded(self._route, body)
+        return self._guarded(self._route, body, Bundle)
 
     def classify(self, body: bytes) -> Answer:
         """POST /classify."""
-        return self._guarded(self._classify, body)
+        return self._guarded(self._classify, body, Bundle)
 
     def cascade(self, body: bytes) -> Answer:
         """POST /v1/cascade."""
-        return self._guarded(self._cascade, body)
+        return self._guarded(self._cascade, body, CascadeBundle)
 
     def health(self) -> Answer:
         """GET /healthz."""
@@ -134,12 +136,12 @@ class Endpoint:
         served = self._reloading.current
         return Answer.json(HTTPStatus.OK, self._requests.document(served and served.bundle, self.settings.point))
 
-    def _guarded(self, decide: Callable[[bytes, Either], dict[str, Any]], body: bytes) -> Answer:
+    def _guarded(self, decide: Callable[[bytes, B], dict[str, Any]], body: bytes, kind: type[B]) -> Answer:
         served = self._reloading.current
         if served is None:
             return unavailable(self._reloading)
         try:
-            return Answer.json(HTTPStatus.OK, decide(body, served.bundle))
+            return Answer.json(HTTPStatus.OK, decide(body, required(served.bundle, kind)))
         except RefusedError as error:
             return Answer.refusal(error)
         except InputError as error:
@@ -153,8 +155,8 @@ class Endpoint:
             log.error("internal error, %s\n%s", type(error).__name__, where)
             return Answer.refusal(RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error", found=type(error).__name__))
 
-    def _route(self, body: bytes, served: Either) -> dict[str, Any]:
-        asked, bundle = self._requests.route(body), _router(served)
+    def _route(self, body: bytes, bundle: Bundle) -> dict[str, Any]:
+        asked = self._requests.route(body)
         query = asked["text"] if "text" in asked else asked["messages"]
         options: dict[str, Any] = {"point": asked.get("point", self.settings.point), "candidates": asked.get("candidates")}
         if explore := asked.get("explore"):
@@ -167,32 +169,22 @@ class Endpoint:
         self.metrics.decided(turn.decision)
         return turn.decision.described() | {"session": turn.session, "turn": turn.turn, "cache_lost_usd": turn.cache_lost_usd}
 
-    def _classify(self, body: bytes, served: Either) -> dict[str, Any]:
-        asked, bundle = self._requests.classify(body), _router(served)
-        decision = bundle.decide(asked["text"], point=self.settings.point)
+    def _classify(self, body: bytes, bundle: Bundle) -> dict[str, Any]:
+        decision = bundle.decide(self._requests.classify(body)["text"], point=self.settings.point)
         self.metrics.decided(decision)
         quality = {row.model: row.quality for row in decision.ranked}
         labels = {model: quality[model] for model in bundle.models}
         return {"labels": labels, "label": decision.model, "score": quality[decision.model]}
 
-    def _cascade(self, body: bytes, served: Either) -> dict[str, Any]:
-        asked = self._requests.cascade(body)
-        if not isinstance(served, CascadeBundle):
-            raise RefusedError(
-                HTTPStatus.CONFLICT,
-                "the bundle in service is a router's",
-                expected="a cascade",
-                found="a router",
-                mend="Ask POST /v1/route.",
-            )
-        found = step(served, asked, self.settings.point)
+    def _cascade(self, body: bytes, bundle: CascadeBundle) -> dict[str, Any]:
+        found = step(bundle, self._requests.cascade(body), self.settings.point)
         self.metrics.stepped(found)
         return found
 
     def _sessions_now(self) -> Sessions:
         """Those of the bundle in service now; after a reload the conversations whose model it has too go on with it."""
         with self._lock:
-            bundle = _router(self._reloading.bundle)
+            bundle = required(self._reloading.bundle, Bundle)
             if self._sessions is None:
                 self._sessions = Sessions(bundle, self.settings.pinning)
             elif self._sessions.bundle is not bundle:
@@ -200,11 +192,12 @@ class Endpoint:
             return self._sessions
 
 
-def _router(bundle: Either) -> Bundle:
-    """The bundle, where it is a router's. Raises RefusedError (409)."""
-    if not isinstance(bundle, Bundle):
-        mend = "Ask POST /v1/cascade."
-        raise RefusedError(HTTPStatus.CONFLICT, "the bundle in service is a cascade's", expected="a router", found="a cascade", mend=mend)
+def required(bundle: Any, kind: type[B]) -> B:
+    """The bundle in service, where it is of this kind. Raises RefusedError (409) that says where the other kind is asked."""
+    if not isinstance(bundle, kind):
+        (expected, _), (found, path) = KINDS[kind], KINDS[type(bundle)]
+        what, mend = "the bundle in service is of the other kind", f"Ask POST {path}."
+        raise RefusedError(HTTPStatus.CONFLICT, what, expected=expected, found=found, mend=mend)
     return bundle
 
 

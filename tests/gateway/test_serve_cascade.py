@@ -16,7 +16,7 @@ from routewright.core.asking import Asking, scene, told
 from routewright.core.text import unfolded
 from routewright.core.types import InputError
 from routewright.gateway.__main__ import main
-from routewright.gateway.cascade import CascadeBundle, described, either
+from routewright.gateway.cascade import CascadeBundle, either, state
 from routewright.gateway.reload import Reloading
 from routewright.gateway.server import Answer, Endpoint, Settings
 from routewright.routers.cascades.automix import AutoMix
@@ -87,7 +87,7 @@ def test_every_step_of_every_golden_vector_is_the_bundle_s(name: str, tmp_path: 
             asking, calls = made.bundle.start(text, point), list[dict[str, Any]]()
             while True:
                 status, found = made.ask(text=text, point=point, calls=calls)
-                assert (status, found) == (200, json.loads(json.dumps(described(asking, made.bundle))))
+                assert (status, found) == (200, json.loads(json.dumps(state(asking, made.bundle))))
                 steps += 1
                 if asking.next is None:
                     break
@@ -228,13 +228,15 @@ def test_schemathesis_finds_no_way_through(server: Server) -> None:
 
 def test_the_server_s_point_must_be_in_it(consensus: Case) -> None:
     with pytest.raises(InputError, match="'best' is not in the bundle"):
-        consensus.bundle.point("best")
+        consensus.bundle.start("a", "best")
+    with pytest.raises(SystemExit, match="'best' is not in the bundle"):
+        main(["serve", str(consensus.folder), "--point", "best", "--port", "0"])
     assert Endpoint(Reloading(consensus.folder, either), Settings("cheapest")).cascade(b'{"text": "a"}').status == 200
 
 
 def test_the_command_line_opens_it(consensus: Case, capsys: pytest.CaptureFixture[str]) -> None:
     main(["decide", str(consensus.folder), "What is 2 + 2?", "--point", "cheapest"])
     start = consensus.bundle.start("What is 2 + 2?", "cheapest")
-    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(described(start, consensus.bundle)))
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(state(start, consensus.bundle)))
     main(["check", str(consensus.folder)])
     assert "golden vectors: 5 within" in capsys.readouterr().out
