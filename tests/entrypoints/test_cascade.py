@@ -17,6 +17,7 @@ def words(path: Path) -> tuple[str, ...]:
     return ("data=table", f"data.path={recurring(path)}", "router=logistic", "tracking=none", "replicates=200", "shuffled_labels=false")
 
 
+@pytest.mark.slow
 def test_cascades_and_a_router_on_one_page(entry: Entry, tmp_path: Path) -> None:
     common = words(tmp_path / "mine.parquet")
     runs = [entry("train", *common).ok().folder]

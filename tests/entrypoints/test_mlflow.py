@@ -46,6 +46,7 @@ def two_runs(entry, table: Path, tmp_path: Path) -> Path:
     return tmp_path / "outputs" / "mlflow.db"
 
 
+@pytest.mark.slow
 def test_the_interface_opens_and_compares_runs(two_runs: Path, tmp_path: Path) -> None:
     port = free_port()
     command = [

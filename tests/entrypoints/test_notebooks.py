@@ -25,6 +25,7 @@ def test_it_is_committed_without_outputs_and_short(path: Path) -> None:
     assert len(cells) <= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUTEWRIGHT_OUTPUTS", str(tmp_path / "outputs"))

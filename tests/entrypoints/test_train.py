@@ -59,6 +59,7 @@ def test_same_seed_same_bytes_and_no_overwriting(trained) -> None:
     assert (first / "metrics.json").read_bytes() != (other / "metrics.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_sweep_makes_every_run(entry, table: Path, tmp_path: Path) -> None:
     words = ["data=table", f"data.path={table}", "tracking=none", "replicates=100", "router=knn,constant", "seed=0,1"]
     entry("train", "-m", *words).ok()
